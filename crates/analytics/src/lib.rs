@@ -1,0 +1,3 @@
+//! Pure numbers: parsing of log lines, features, detectors, networks and forecasters.
+//!
+//! Nothing here does I/O, reads a clock or knows a database.

@@ -1,0 +1,2 @@
+//! Opsroom: the binary.
+fn main() {}
