@@ -1,3 +1,5 @@
 //! Pure numbers: parsing of log lines, features, detectors, networks and forecasters.
 //!
 //! Nothing here does I/O, reads a clock or knows a database.
+
+pub mod forecast;
