@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The vocabulary that every part of Opsroom shares: operations and who may call them, errors,
+//! the database, jobs, events, configuration and the life of the process.
+//!
+//! Nothing here knows a face (HTTP, MCP, the command line) or a domain (logs, services, alerts).
+
+pub mod caller;
+pub mod capability;
+pub mod clock;
+pub mod db;
+pub mod error;
+pub mod events;
+pub mod id;
+pub mod job;
+pub mod lifecycle;
+pub mod metrics;
+pub mod operation;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use caller::{Caller, Role, Scope};
+pub use capability::{Capability, Check, Component};
+pub use clock::{Clock, Time};
+pub use error::{Error, Kind, Result};
+pub use operation::{Call, Effect, Operation, Route};

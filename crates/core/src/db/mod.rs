@@ -1,0 +1,177 @@
+//! The database: one code path for SQLite, PostgreSQL and MySQL or MariaDB.
+//!
+//! Statements are built with sea-query and run by the pool that the URL chose. There are no repository
+//! traits: the seam is the dialect. SQLite has one writer and several readers, in WAL mode with
+//! `synchronous = FULL`, and every transaction begins `IMMEDIATE`, so that it waits for the lock
+//! at its start and not in its middle.
+//!
+//! This is the only place where dynamic SQL is handed to the driver; every value is bound.
+
+mod connect;
+mod migrate;
+mod row;
+mod transaction;
+
+use sea_query::{MysqlQueryBuilder, PostgresQueryBuilder, SqliteQueryBuilder};
+use sea_query_sqlx::SqlxBinder;
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool, SqlitePool};
+
+use crate::error::{Error, Result};
+
+pub use connect::DbConfig;
+pub use migrate::{Applied, Migration, Step};
+pub use row::{Column, Row};
+pub use transaction::Transaction;
+
+/// A kind of database, where a statement must differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite, embedded.
+    Sqlite,
+    /// PostgreSQL 13 or newer.
+    Postgres,
+    /// MySQL 8 or MariaDB 10.6, or newer.
+    MySql,
+}
+
+impl Dialect {
+    /// The name shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "SQLite",
+            Dialect::Postgres => "PostgreSQL",
+            Dialect::MySql => "MySQL",
+        }
+    }
+}
+
+/// An open database. Cheap to clone.
+#[derive(Clone)]
+pub enum Db {
+    /// One writer, several readers, one file.
+    Sqlite {
+        /// The only connection that writes.
+        writer: SqlitePool,
+        /// The connections that read.
+        readers: SqlitePool,
+    },
+    /// A pool of connections to PostgreSQL.
+    Postgres(PgPool),
+    /// A pool of connections to MySQL or MariaDB.
+    MySql(MySqlPool),
+}
+
+impl Db {
+    /// Which kind it is.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Db::Sqlite { .. } => Dialect::Sqlite,
+            Db::Postgres(_) => Dialect::Postgres,
+            Db::MySql(_) => Dialect::MySql,
+        }
+    }
+
+    /// All rows of a query.
+    pub async fn all(&self, query: &impl SqlxBinder) -> Result<Vec<Row>> {
+        match self {
+            Db::Sqlite { readers, .. } => {
+                let (sql, values) = query.build_sqlx(SqliteQueryBuilder);
+                let rows = sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(readers).await;
+                Ok(rows.map_err(failed)?.into_iter().map(Row::Sqlite).collect())
+            }
+            Db::Postgres(pool) => {
+                let (sql, values) = query.build_sqlx(PostgresQueryBuilder);
+                let rows = sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(pool).await;
+                Ok(rows.map_err(failed)?.into_iter().map(Row::Postgres).collect())
+            }
+            Db::MySql(pool) => {
+                let (sql, values) = query.build_sqlx(MysqlQueryBuilder);
+                let rows = sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(pool).await;
+                Ok(rows.map_err(failed)?.into_iter().map(Row::MySql).collect())
+            }
+        }
+    }
+
+    /// The first row of a query, if there is one.
+    pub async fn first(&self, query: &impl SqlxBinder) -> Result<Option<Row>> {
+        Ok(self.all(query).await?.into_iter().next())
+    }
+
+    /// Runs a statement; answers how many rows it touched.
+    pub async fn run(&self, statement: &impl SqlxBinder) -> Result<u64> {
+        match self {
+            Db::Sqlite { writer, .. } => {
+                let (sql, values) = statement.build_sqlx(SqliteQueryBuilder);
+                let done = sqlx::query_with(AssertSqlSafe(sql), values).execute(writer).await;
+                Ok(done.map_err(failed)?.rows_affected())
+            }
+            Db::Postgres(pool) => {
+                let (sql, values) = statement.build_sqlx(PostgresQueryBuilder);
+                let done = sqlx::query_with(AssertSqlSafe(sql), values).execute(pool).await;
+                Ok(done.map_err(failed)?.rows_affected())
+            }
+            Db::MySql(pool) => {
+                let (sql, values) = statement.build_sqlx(MysqlQueryBuilder);
+                let done = sqlx::query_with(AssertSqlSafe(sql), values).execute(pool).await;
+                Ok(done.map_err(failed)?.rows_affected())
+            }
+        }
+    }
+
+    /// Begins a transaction that may write; it is rolled back when dropped without a commit.
+    pub async fn begin(&self) -> Result<Transaction> {
+        Transaction::begin(self).await
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        let one = sea_query::Query::select().expr(sea_query::Expr::val(1)).to_owned();
+        self.all(&one).await.map(drop)
+    }
+
+    /// Closes every connection; SQLite's log is folded into its file.
+    pub async fn close(&self) {
+        match self {
+            Db::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+            Db::MySql(pool) => pool.close().await,
+        }
+    }
+}
+
+/// What a failure of the database means to a caller.
+fn failed(error: sqlx::Error) -> Error {
+    use sqlx::Error::*;
+    match &error {
+        Database(database) if database.is_unique_violation() => {
+            Error::conflict("something with the same name or id exists already").because(error)
+        }
+        Database(database) if is_lock_trouble(database.code().as_deref()) => {
+            Error::busy("the database is busy with other changes; try again").because(error)
+        }
+        Database(database) if is_going_away(database.code().as_deref()) => {
+            Error::unavailable("the database does not answer; nothing was changed").because(error)
+        }
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+            Error::unavailable("the database does not answer; nothing was changed").because(error)
+        }
+        _ => Error::internal(error),
+    }
+}
+
+/// SQLite's BUSY and LOCKED, PostgreSQL's serialisation failure and deadlock, MySQL's deadlock and
+/// lock wait.
+fn is_lock_trouble(code: Option<&str>) -> bool {
+    matches!(code, Some("5" | "6" | "261" | "517" | "40001" | "40P01" | "1213" | "1205"))
+}
+
+/// PostgreSQL's administrator shutdown and starting up, and too many connections of either.
+fn is_going_away(code: Option<&str>) -> bool {
+    matches!(code, Some("57P01" | "57P02" | "57P03" | "53300" | "08004" | "1040" | "1053"))
+}
+
+#[cfg(test)]
+mod tests;
