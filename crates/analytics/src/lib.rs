@@ -2,4 +2,6 @@
 //!
 //! Nothing here does I/O, reads a clock or knows a database.
 
+pub mod classify;
 pub mod forecast;
+pub mod recurrent;

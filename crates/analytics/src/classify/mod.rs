@@ -1,0 +1,1 @@
+//! Detectors that learn from labelled event sequences.
