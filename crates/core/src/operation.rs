@@ -99,6 +99,8 @@ pub struct Operation {
     pub long: bool,
     /// Whether calling it twice with the same input does no more than calling it once.
     pub idempotent: bool,
+    /// Whether it may be called by somebody who has no key.
+    pub open: bool,
     /// The JSON schema of the input, an object.
     pub input: Value,
     /// The JSON schema of the answer, an object.
@@ -140,6 +142,7 @@ impl Operation {
             },
             long: false,
             idempotent: effect == Effect::Read,
+            open: false,
             input: schema::<I>(true),
             output: schema::<O>(false),
             run: Arc::new(move |call, input| {
@@ -161,6 +164,12 @@ impl Operation {
     /// Says that a second call with the same input changes nothing more.
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
+        self
+    }
+
+    /// Lets it be called without a key: for what a newcomer or a probe must reach.
+    pub fn open(mut self) -> Self {
+        self.open = true;
         self
     }
 
