@@ -4,4 +4,5 @@
 
 pub mod classify;
 pub mod forecast;
+pub mod parse;
 pub mod recurrent;

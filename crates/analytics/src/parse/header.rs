@@ -1,0 +1,196 @@
+//! Where a line's header ends, learnt from the log itself.
+//!
+//! A header is a time, perhaps more times, and then *units*: a level, a host, a process with its number, a
+//! thread in brackets, a component with a colon. No format is named here. Units that only loggers write (a
+//! level, `sshd[24200]:`) end the header wherever they stand near its begin; units that a message may begin
+//! with too (`word:`, `[x]`, a dash) do so only at a place where nearly every line of the log has one.
+
+use super::level::Level;
+use super::mask::is_space;
+use super::time::{self, Found, Years};
+use super::units::{self, Kind, MAX_UNITS, Unit};
+
+/// What a header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Header {
+    /// Where the message begins.
+    pub end: usize,
+    /// Microseconds since 1970 in UTC.
+    pub time: Option<i64>,
+    pub level: Option<Level>,
+    /// Whether there is a time at all, perhaps without a day.
+    pub timed: bool,
+}
+
+/// Fields from the begin of a line in which a time is looked for.
+const TIME_FIELDS: usize = 9;
+/// Lines after which the counts are halved, so that a log may change its ways.
+const MEMORY: u32 = 4096;
+/// In how many of a hundred lines a unit must stand at its place.
+const USUAL: u32 = 85;
+
+/// Reads the headers of one log and learns its layout.
+#[derive(Debug, Clone)]
+pub(super) struct HeaderReader {
+    years: Years,
+    lines: u32,
+    /// At which field a time began, in how many lines.
+    times: [u32; TIME_FIELDS],
+    timed: u32,
+    /// Which kind of unit followed the time at which place, in how many timed lines.
+    kinds: [[u32; Kind::COUNT]; MAX_UNITS],
+}
+
+impl HeaderReader {
+    /// Reads a new log whose dates, when they have no year, begin in `year`.
+    pub fn new(year: i32) -> Self {
+        Self {
+            years: Years::starting(year),
+            lines: 0,
+            times: [0; TIME_FIELDS],
+            timed: 0,
+            kinds: [[0; Kind::COUNT]; MAX_UNITS],
+        }
+    }
+
+    /// The years that dates without one are placed in.
+    pub fn years(&mut self) -> &mut Years {
+        &mut self.years
+    }
+
+    /// The header of the next line, which begins a record or may.
+    pub fn read(&mut self, line: &[u8]) -> Header {
+        self.lines += 1;
+        let mut header = Header::default();
+        let mut open = self.times(line, &mut header);
+        if line[header.end..].first().is_some_and(|b| matches!(b, b']' | b')')) {
+            header.end += 1;
+            open = false;
+        }
+        let found = units::scan(line, header.end, open);
+        self.learn(header.timed, found.as_slice());
+        self.end(line, found.as_slice(), &mut header);
+        header.end += line[header.end..].iter().take_while(|&&b| is_space(b)).count();
+        header
+    }
+
+    /// Moves the header's end over its times and says whether a bracket before the last one is open.
+    fn times(&mut self, line: &[u8], header: &mut Header) -> bool {
+        if let Some((end, civil, level)) = time::scan_klog(line) {
+            *header = Header { end, time: Some(self.years.place(&civil)), level: Some(level), timed: true };
+            return true;
+        }
+        let mut open = false;
+        let mut at = 0;
+        let mut prose = false;
+        for field in 0..TIME_FIELDS {
+            at += line[at..].iter().take_while(|&&b| is_space(b)).count();
+            let bracket = line[at..].first().is_some_and(|b| matches!(b, b'[' | b'(' | b'<'));
+            let start = at + usize::from(bracket);
+            if let Some((length, found)) = line.get(start..).and_then(time::scan) {
+                let strong = matches!(found, Found::Moment(_));
+                if self.is_header_time(field, found, prose) {
+                    header.end = start + length;
+                    header.timed |= field == 0 || found != Found::Part;
+                    open = bracket;
+                    match found {
+                        Found::Moment(civil) if header.time.is_none() => {
+                            header.time = Some(self.years.place(&civil))
+                        }
+                        Found::Epoch(micros) if header.time.is_none() => header.time = Some(micros),
+                        _ => {}
+                    }
+                }
+                at = start + length;
+                if strong && line.get(at).is_none_or(|&b| !is_space(b)) {
+                    at = skip_field(line, at);
+                }
+                continue;
+            }
+            let end = skip_field(line, at);
+            prose |= !is_cryptic(&line[at..end]);
+            at = end;
+            if at == line.len() {
+                break;
+            }
+        }
+        open
+    }
+
+    /// Whether a time that begins at a field is the header's, and not one that the message tells of.
+    fn is_header_time(&mut self, field: usize, found: Found, prose: bool) -> bool {
+        if field == 0 {
+            return true;
+        }
+        self.times[field] += 1;
+        let usual = self.times[field] * 100 >= self.lines * USUAL;
+        match found {
+            Found::Moment(_) | Found::Epoch(_) => usual && (!prose || self.lines > 8 || field <= 4),
+            Found::Part => usual && !prose,
+        }
+    }
+
+    fn learn(&mut self, timed: bool, found: &[Unit]) {
+        if timed {
+            self.timed += 1;
+            for (place, unit) in found.iter().enumerate() {
+                self.kinds[place][unit.kind as usize] += 1;
+            }
+        }
+        if self.lines >= MEMORY {
+            self.lines /= 2;
+            self.timed /= 2;
+            self.times.iter_mut().for_each(|n| *n /= 2);
+            self.kinds.iter_mut().flatten().for_each(|n| *n /= 2);
+        }
+    }
+
+    /// Moves the header's end over the units that belong to it.
+    fn end(&self, line: &[u8], found: &[Unit], header: &mut Header) {
+        let mut prose = false;
+        let mut named = false;
+        for (place, unit) in found.iter().enumerate() {
+            let usual = header.timed && self.kinds[place][unit.kind as usize] * 100 >= self.timed * USUAL;
+            let belongs = match unit.kind {
+                Kind::Level => {
+                    let first = header.level.is_none();
+                    if first && (!prose || usual) {
+                        header.level = unit.level;
+                    }
+                    usual || (first && !named && !prose && (header.timed || is_loud(line, unit)))
+                }
+                Kind::Process => place <= 2 || usual,
+                Kind::Close => true,
+                Kind::Name | Kind::Bracket | Kind::Dash | Kind::Pipe => usual,
+                Kind::Number | Kind::Word => false,
+            };
+            if belongs {
+                header.end = unit.end;
+                named |= matches!(unit.kind, Kind::Process | Kind::Name);
+            }
+            prose |= unit.kind == Kind::Word && !is_cryptic(&line[unit.start..unit.end]);
+            if !header.timed && (place > 2 || !belongs) {
+                break;
+            }
+        }
+    }
+}
+
+/// Without a time, a level opens a header only as `ERROR`, `[error]` or `error:`.
+fn is_loud(line: &[u8], unit: &Unit) -> bool {
+    let text = &line[unit.start..unit.end];
+    let letters = text.iter().filter(|b| b.is_ascii_alphabetic());
+    letters.clone().all(u8::is_ascii_uppercase) || text.starts_with(b"[") || text.ends_with(b":")
+}
+
+fn skip_field(line: &[u8], at: usize) -> usize {
+    at + line[at..].iter().take_while(|&&b| !is_space(b)).count()
+}
+
+/// Whether a field is not a plain word: hosts, ids, numbers, marks, codes in capitals.
+fn is_cryptic(field: &[u8]) -> bool {
+    field.iter().any(u8::is_ascii_digit) || !field.iter().any(u8::is_ascii_lowercase)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The line parser: raw lines in, records with time, level, message and template out.
+
+use std::borrow::Cow;
+
+use super::header::{Header, HeaderReader};
+use super::level::Level;
+use super::line;
+use super::miner::{Miner, MinerConfig};
+use super::records::Records;
+use super::structured::{self, Fields};
+use super::template::{Template, TemplateId};
+
+/// How lines are read. The default serves every log.
+#[derive(Debug, Clone)]
+pub struct ParserConfig {
+    /// The year in which dates begin that state none (syslog). Default 1970; callers that know a better
+    /// one, such as the year in which the file was last written, set it.
+    pub default_year: i32,
+    /// How the messages' templates are mined.
+    pub miner: MinerConfig,
+}
+
+impl Default for ParserConfig {
+    fn default() -> Self {
+        Self { default_year: 1970, miner: MinerConfig::default() }
+    }
+}
+
+/// What a line is to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It begins a record.
+    Head,
+    /// It continues the record of the last head.
+    Continuation,
+    /// Nothing is written on it.
+    Empty,
+}
+
+/// What one line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// The line's number, from 1.
+    pub line: u64,
+    /// What it is to its record.
+    pub kind: Kind,
+    /// Its template; a continuation has its head's, an empty line none.
+    pub template: Option<TemplateId>,
+    /// Whether it is the first line of its template.
+    pub new_template: bool,
+    /// Microseconds since 1970 in UTC; a time without a zone is taken as UTC. A continuation has none.
+    pub time: Option<i64>,
+    /// The level that its header states.
+    pub level: Option<Level>,
+    /// The text after the header; all of a continuation.
+    pub message: Cow<'a, [u8]>,
+}
+
+/// Reads the lines of one log, in order.
+pub struct LogParser {
+    miner: Miner,
+    headers: HeaderReader,
+    records: Records,
+    lines: u64,
+    head: Option<TemplateId>,
+}
+
+impl LogParser {
+    /// A parser that has read nothing.
+    pub fn new(config: ParserConfig) -> Self {
+        Self {
+            miner: Miner::new(config.miner),
+            headers: HeaderReader::new(config.default_year),
+            records: Records::default(),
+            lines: 0,
+            head: None,
+        }
+    }
+
+    /// What the next line says. `line` is without its newline and may hold any bytes; beyond the first
+    /// mebibyte it is not looked at.
+    pub fn push<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
+        self.lines += 1;
+        match line::clean(line) {
+            Cow::Borrowed(line) => self.read(line),
+            Cow::Owned(line) => {
+                let parsed = self.read(&line);
+                Parsed { message: Cow::Owned(parsed.message.into_owned()), ..parsed }
+            }
+        }
+    }
+
+    /// All templates in order of their ids, folded as they would be if the log ended now.
+    pub fn templates(&self) -> Vec<Template> {
+        self.miner.templates()
+    }
+
+    /// Where an id would be if the log ended now: itself, or the template that it was folded into.
+    pub fn resolve(&self, id: TemplateId) -> TemplateId {
+        self.miner.resolve(id)
+    }
+
+    /// How many lines were read.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    fn read<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
+        let number = self.lines;
+        if line::is_empty(line) {
+            let message = Cow::Borrowed(&line[..0]);
+            let kind = Kind::Empty;
+            return Parsed {
+                line: number,
+                kind,
+                template: None,
+                new_template: false,
+                time: None,
+                level: None,
+                message,
+            };
+        }
+        let (header, fields) = self.meaning(line);
+        let structured = fields.is_some();
+        if self.records.continues(line, header.timed, structured) {
+            let (kind, message) = (Kind::Continuation, Cow::Borrowed(line));
+            let template = self.head;
+            return Parsed {
+                line: number,
+                kind,
+                template,
+                new_template: false,
+                time: None,
+                level: None,
+                message,
+            };
+        }
+        let fields = fields.unwrap_or_default();
+        let message = fields.message.unwrap_or(Cow::Borrowed(&line[header.end..]));
+        let mined = self.miner.mine_line(&message, number);
+        self.head = Some(mined.template);
+        Parsed {
+            line: number,
+            kind: Kind::Head,
+            template: Some(mined.template),
+            new_template: mined.new,
+            time: fields.time.or(header.time),
+            level: fields.level.or(header.level),
+            message,
+        }
+    }
+
+    /// The header of a line and, where the line or what follows its header is data, the data's fields.
+    /// A message within data may have a header of its own (a container's log wrapped in JSON).
+    fn meaning<'a>(&mut self, line: &'a [u8]) -> (Header, Option<Fields<'a>>) {
+        let begin = line.trim_ascii_start();
+        if let Some(mut fields) = self.data(begin) {
+            let wrapped = match &mut fields.message {
+                Some(Cow::Borrowed(text)) => {
+                    let header = self.inner_header(text);
+                    *text = &text[header.end..];
+                    header
+                }
+                Some(Cow::Owned(text)) => {
+                    let header = self.inner_header(text);
+                    text.drain(..header.end);
+                    header
+                }
+                None => Header::default(),
+            };
+            fields.time = fields.time.or(wrapped.time);
+            fields.level = fields.level.or(wrapped.level);
+            return (Header::default(), Some(fields));
+        }
+        let header = self.headers.read(line);
+        let fields = self.data(&line[header.end..]);
+        (header, fields)
+    }
+
+    fn data<'a>(&mut self, text: &'a [u8]) -> Option<Fields<'a>> {
+        match text.first()? {
+            b'{' => structured::json(text, self.headers.years()),
+            _ => structured::logfmt(text, self.headers.years()),
+        }
+    }
+
+    /// The header of a message that was found within data; only one with a time counts.
+    fn inner_header(&mut self, text: &[u8]) -> Header {
+        let header = self.headers.read(text);
+        if header.timed && !line::is_empty(&text[header.end..]) { header } else { Header::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
