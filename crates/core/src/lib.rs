@@ -6,14 +6,17 @@
 pub mod caller;
 pub mod capability;
 pub mod clock;
+pub mod config;
 pub mod db;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod id;
 pub mod job;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operation;
+pub mod secret;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -22,3 +25,4 @@ pub use capability::{Capability, Check, Component};
 pub use clock::{Clock, Time};
 pub use error::{Error, Kind, Result};
 pub use operation::{Call, Effect, Operation, Route};
+pub use secret::Secret;
