@@ -18,7 +18,7 @@ use super::stack::{Dropout, Input, InputBack, Stack, StackShape, Tape, Weights};
 pub const SHARD: usize = 32;
 
 /// The sizes and forms of a classifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ClassifierShape {
     /// Numbers in an event's vector.
     pub input: usize,
@@ -30,8 +30,9 @@ pub struct ClassifierShape {
     pub classes: usize,
     /// Whether steps count by trained scores; else all the same, as in the first LogRobust server.
     pub attention: bool,
-    /// Whether the head has a rectifier between its two layers; the first LogRobust server had none.
-    pub rectified: bool,
+    /// What numbers below zero are multiplied by between the two layers of the head: 1 leaves them, as
+    /// the first LogRobust server did; 0 is a rectifier, whose units can die; 0.1 is neither.
+    pub slope: f64,
 }
 
 /// The network; its parameters are kept apart, in one flat vector.
@@ -156,9 +157,8 @@ impl Classifier {
         // A sequence without events has nothing to pool: its row is zero.
         scratch.pool.pooled.resize(sequences.len() * width, F::ZERO);
         self.first.forward(parameters, &scratch.pool.pooled, &mut scratch.hidden);
-        if self.shape.rectified {
-            scratch.hidden.iter_mut().filter(|v| **v < F::ZERO).for_each(|v| *v = F::ZERO);
-        }
+        let slope = F::of(self.shape.slope);
+        scratch.hidden.iter_mut().filter(|value| **value < F::ZERO).for_each(|value| *value *= slope);
         self.second.forward(parameters, &scratch.hidden, &mut scratch.logits);
         (packed, &scratch.logits)
     }
@@ -219,13 +219,14 @@ impl Classifier {
         let Scratch { tape, pool, hidden, logits, d_hidden, d_pooled, gradient, tables, loss } = scratch;
         *loss = cross_entropy(logits, self.shape.classes, examples, pass.scale);
         self.second.backward(parameters, hidden, logits, d_hidden, gradient);
-        if self.shape.rectified {
-            for (d, &value) in d_hidden.iter_mut().zip(hidden.iter()) {
-                if value <= F::ZERO {
-                    *d = F::ZERO;
-                }
-            }
-        }
+        // The sign of a unit survives its slope, unless the slope is zero: then so is its gradient.
+        let slope = F::of(self.shape.slope);
+        let below = |value: F| value < F::ZERO || (value == F::ZERO && slope == F::ZERO);
+        d_hidden
+            .iter_mut()
+            .zip(hidden.iter())
+            .filter(|(_, value)| below(**value))
+            .for_each(|(d, _)| *d *= slope);
         self.first.backward(parameters, &pool.pooled, d_hidden, d_pooled, gradient);
         let (data, d_rows) = tape.output_and_gradient();
         let rows = Rows { packed: &packed, data, width: self.stack.output_width() };

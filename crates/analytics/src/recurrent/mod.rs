@@ -25,7 +25,11 @@ pub mod packed;
 pub mod pool;
 pub mod random;
 pub mod real;
+pub mod score;
 pub mod shards;
 pub mod stack;
 #[cfg(test)]
 mod tests;
+pub mod train;
+#[cfg(test)]
+mod train_tests;

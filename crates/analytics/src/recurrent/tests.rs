@@ -65,11 +65,16 @@ fn classifier_agrees(shape: ClassifierShape, count: usize, longest: usize, pass:
 }
 
 const SHAPE: ClassifierShape =
-    ClassifierShape { input: 3, hidden: 3, layers: 2, classes: 2, attention: true, rectified: true };
+    ClassifierShape { input: 3, hidden: 3, layers: 2, classes: 2, attention: true, slope: 0.0 };
 
 #[test]
 fn gradients_of_the_classifier_agree_with_finite_differences() {
     classifier_agrees(SHAPE, 5, 6, PLAIN);
+}
+
+#[test]
+fn gradients_agree_for_a_head_that_leaks() {
+    classifier_agrees(ClassifierShape { slope: 0.1, ..SHAPE }, 5, 4, PLAIN);
 }
 
 #[test]
@@ -84,7 +89,7 @@ fn gradients_agree_for_an_odd_hidden_size_beyond_one_register() {
 
 #[test]
 fn gradients_agree_for_the_mean_and_a_linear_head() {
-    let shape = ClassifierShape { attention: false, rectified: false, layers: 3, ..SHAPE };
+    let shape = ClassifierShape { attention: false, slope: 1.0, layers: 3, ..SHAPE };
     classifier_agrees(shape, 4, 5, Pass { scale: 0.25, ..PLAIN });
 }
 
