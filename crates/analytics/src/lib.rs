@@ -3,6 +3,8 @@
 //! Nothing here does I/O, reads a clock or knows a database.
 
 pub mod classify;
+pub mod features;
 pub mod forecast;
+pub mod metrics;
 pub mod parse;
 pub mod recurrent;
