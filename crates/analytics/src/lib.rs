@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or knows a database.
 
 pub mod classify;
+pub mod detect;
 pub mod features;
 pub mod forecast;
 pub mod metrics;

@@ -6,6 +6,8 @@
 //! four times. Two spreads are kept for each template: over all sessions (is it usually there at all?)
 //! and over the sessions that have it (how often, if it is there?).
 
+use std::sync::LazyLock;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +57,8 @@ fn scale(counts: &mut [(u32, f64)], total: f64) -> Scale {
     counts.sort_unstable_by_key(|&(count, _)| count);
     let here: f64 = counts.iter().map(|&(_, mass)| mass).sum();
     let spread = |absent: f64, total: f64| {
-        log(quantile(counts, absent, QUANTILES.1 * total)) - log(quantile(counts, absent, QUANTILES.0 * total))
+        log(quantile(counts, absent, QUANTILES.1 * total))
+            - log(quantile(counts, absent, QUANTILES.0 * total))
     };
     let overall = spread(total - here, total);
     let inside = spread(0.0, here);
@@ -79,9 +82,10 @@ pub(super) fn quantile(counts: &[(u32, f64)], absent: f64, mass: f64) -> u32 {
     counts.last().map_or(0, |&(count, _)| count)
 }
 
-/// `ln(1 + count)`.
+/// `ln(1 + count)`, looked up for the counts that are met most.
 pub(super) fn log(count: u32) -> f32 {
-    (count as f32).ln_1p()
+    static LOGS: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|count| (count as f32).ln_1p()));
+    LOGS.get(count as usize).copied().unwrap_or_else(|| (count as f32).ln_1p())
 }
 
 /// The distance of two vectors, or any larger number once it exceeds `enough`.
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_varies_weighs_less_than_what_never_varies() {
-        let (a, b, c): (&Entries, &Entries, &Entries) = (&[(0, 3), (1, 1)], &[(0, 3), (1, 9)], &[(0, 4), (1, 1)]);
+        let (a, b, c): (&Entries, &Entries, &Entries) =
+            (&[(0, 3), (1, 1)], &[(0, 3), (1, 9)], &[(0, 4), (1, 1)]);
         let scales = scales_of(&[(a, 50.0), (b, 50.0)], 2);
         assert!(distance(a, c, &scales, f32::MAX) > 2.0 * distance(a, b, &scales, f32::MAX));
     }

@@ -117,10 +117,12 @@ impl Cloud {
         around.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let half = around.iter().map(|&(_, mass)| mass).sum::<f64>() / 2.0;
         let mut below = 0.0;
-        around.iter().find_map(|&(far, mass)| {
-            below += mass;
-            (below >= half).then_some(far)
-        })
-        .unwrap_or(0.0)
+        around
+            .iter()
+            .find_map(|&(far, mass)| {
+                below += mass;
+                (below >= half).then_some(far)
+            })
+            .unwrap_or(0.0)
     }
 }

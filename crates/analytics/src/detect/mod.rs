@@ -16,8 +16,10 @@
 mod distance;
 mod judgement;
 mod mass;
+mod order;
 mod rarity;
 mod reason;
+mod sample;
 mod shapes;
 
 pub use judgement::{Cause, Judgement, Verdict};
@@ -149,3 +151,6 @@ const fn kind(grouping: Grouping) -> &'static str {
         Grouping::LineWindow { .. } => "windows of lines",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,7 +173,11 @@ impl Reason {
                 text(template)
             ),
             Self::Errors { count, usual } => {
-                format!("{} of an error level in this {one}, usually at most {}", lines(count.into()), lines(usual))
+                format!(
+                    "{} of an error level in this {one}, usually at most {}",
+                    lines(count.into()),
+                    lines(usual)
+                )
             }
             Self::Silence { usual } => format!("no line at all in this {one}, usually {}", lines(usual)),
         }
@@ -237,7 +241,11 @@ fn times(low: u32, high: u32) -> String {
 }
 
 fn range(low: u32, high: u32) -> String {
-    if low == high { thousands(low.into()) } else { format!("{} to {}", thousands(low.into()), thousands(high.into())) }
+    if low == high {
+        thousands(low.into())
+    } else {
+        format!("{} to {}", thousands(low.into()), thousands(high.into()))
+    }
 }
 
 /// A number with commas, as in 9,120.
@@ -294,7 +302,11 @@ mod tests {
             Session,
             "<1> is followed by the end, usually by <2>",
         );
-        check(Reason::RareTemplate { template: 3, having: 1, groups: 50 }, Session, "template seen in no other session: <3>");
+        check(
+            Reason::RareTemplate { template: 3, having: 1, groups: 50 },
+            Session,
+            "template seen in no other session: <3>",
+        );
         check(Reason::Missing { template: 3, low: 1, high: 1 }, Session, "missing, usually once: <3>");
     }
 }

@@ -150,7 +150,8 @@ impl GroupBuilder {
             let open = self.open.get(group);
             self.events.read(&open.events, &mut events);
             let counted = counts.partition_point(|c| c.group as usize <= group);
-            let complete = self.grouping == Grouping::Session && counted == 0 && open.lines == open.events.len();
+            let complete =
+                self.grouping == Grouping::Session && counted == 0 && open.lines == open.events.len();
             let order = if complete { orders.add(&events) } else { Orders::UNKNOWN };
             gather(&mut events, &counts[..counted], &mut vector);
             counts = &counts[counted..];

@@ -230,5 +230,6 @@ fn worth_filling(order: &[u32], starts: &[i64], micros: i64, limit: usize) -> bo
     let (Some(&first), Some(&last)) = (order.first(), order.last()) else { return false };
     let span = starts[last as usize].checked_sub(starts[first as usize]);
     let windows = span.map(|span| span / micros.max(1) + 1);
-    windows.is_some_and(|w| usize::try_from(w).is_ok_and(|w| w <= limit && w <= starts.len().saturating_mul(5)))
+    windows
+        .is_some_and(|w| usize::try_from(w).is_ok_and(|w| w <= limit && w <= starts.len().saturating_mul(5)))
 }

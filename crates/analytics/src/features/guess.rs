@@ -20,8 +20,22 @@ const MIN_VALUES: usize = 8;
 
 /// Names that are known to stand for one unit of work.
 const UNITS: [&str; 16] = [
-    "blk_", "req-", "request", "req", "trace", "correlation", "instance", "container", "attempt", "session",
-    "sess", "txn", "transaction", "task", "job", "workflow",
+    "blk_",
+    "req-",
+    "request",
+    "req",
+    "trace",
+    "correlation",
+    "instance",
+    "container",
+    "attempt",
+    "session",
+    "sess",
+    "txn",
+    "transaction",
+    "task",
+    "job",
+    "workflow",
 ];
 
 /// How an id is written.
@@ -143,7 +157,8 @@ fn prefix_of(word: &[u8]) -> Option<&[u8]> {
     let rest = word.get(letters + 1..)?;
     let joined = matches!(word[letters], b'_' | b'-');
     let digits = rest.iter().filter(|b| b.is_ascii_digit()).count();
-    let id = digits >= 3 && rest.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b'_' | b'-' | b'm' | b'r'));
+    let id =
+        digits >= 3 && rest.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b'_' | b'-' | b'm' | b'r'));
     (joined && (2..=16).contains(&letters) && id).then(|| &word[..=letters])
 }
 
@@ -156,9 +171,25 @@ fn is_field_name(word: &[u8]) -> bool {
     let lower = word.to_ascii_lowercase();
     ends || matches!(
         lower.as_slice(),
-        b"instance" | b"request" | b"req" | b"trace" | b"session" | b"traceid" | b"requestid" | b"sessionid"
-            | b"txn" | b"transaction" | b"container" | b"job" | b"task" | b"rid" | b"tid" | b"correlation"
-            | b"attempt" | b"sid" | b"workflow"
+        b"instance"
+            | b"request"
+            | b"req"
+            | b"trace"
+            | b"session"
+            | b"traceid"
+            | b"requestid"
+            | b"sessionid"
+            | b"txn"
+            | b"transaction"
+            | b"container"
+            | b"job"
+            | b"task"
+            | b"rid"
+            | b"tid"
+            | b"correlation"
+            | b"attempt"
+            | b"sid"
+            | b"workflow"
     )
 }
 
@@ -227,7 +258,8 @@ mod tests {
 
     #[test]
     fn plain_logs_have_no_sessions() {
-        let plain: Vec<String> = (0..2000).map(|i| format!("worker {} did {i} things in {}ms", i % 7, i % 90)).collect();
+        let plain: Vec<String> =
+            (0..2000).map(|i| format!("worker {} did {i} things in {}ms", i % 7, i % 90)).collect();
         assert!(guess(&plain).is_none());
         assert!(guess(&[]).is_none());
     }
@@ -240,7 +272,8 @@ mod tests {
 
     #[test]
     fn users_that_come_back_all_through_the_log_are_no_sessions() {
-        let lines: Vec<String> = (0..4000).map(|i| format!("login user_id={} ok", 100 + i * 7 % 40)).collect();
+        let lines: Vec<String> =
+            (0..4000).map(|i| format!("login user_id={} ok", 100 + i * 7 % 40)).collect();
         assert!(guess(&lines).is_none());
     }
 }

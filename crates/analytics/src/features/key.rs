@@ -27,7 +27,9 @@ pub enum KeyError {
         reason: String,
     },
     /// The pattern matches the empty text, so it would find an empty id in every line.
-    #[error("the session pattern `{0}` matches the empty text, write one that matches an id such as `req-[0-9a-f]+`")]
+    #[error(
+        "the session pattern `{0}` matches the empty text, write one that matches an id such as `req-[0-9a-f]+`"
+    )]
     MatchesNothing(String),
 }
 
@@ -78,9 +80,7 @@ impl SessionKey {
     /// The id in this message, if it carries one.
     pub fn find<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
         let id = match &self.0 {
-            Finds::Pattern(regex) if regex.captures_len() > 1 => {
-                regex.captures(message)?.get(1)?.as_bytes()
-            }
+            Finds::Pattern(regex) if regex.captures_len() > 1 => regex.captures(message)?.get(1)?.as_bytes(),
             Finds::Pattern(regex) => regex.find(message)?.as_bytes(),
             Finds::Prefix { finder } => scan::prefixed(message, finder)?,
             Finds::Field { finder } => scan::field(message, finder)?,

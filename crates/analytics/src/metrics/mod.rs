@@ -133,10 +133,8 @@ fn ties(rows: &[Judged]) -> Vec<Tie> {
 }
 
 fn masses(rows: &[Judged]) -> (f64, f64) {
-    rows.iter().fold(
-        (0.0, 0.0),
-        |(p, n), row| if row.positive { (p + row.mass(), n) } else { (p, n + row.mass()) },
-    )
+    rows.iter()
+        .fold((0.0, 0.0), |(p, n), row| if row.positive { (p + row.mass(), n) } else { (p, n + row.mass()) })
 }
 
 fn ratio(part: f64, whole: f64) -> Option<f64> {
@@ -190,7 +188,8 @@ mod tests {
 
     #[test]
     fn unusable_weights_and_scores_do_not_poison_the_figures() {
-        let rows = rows(&[(f64::NAN, true, 1.0), (1.0, false, 1.0), (2.0, true, f64::NAN), (2.0, true, -4.0)]);
+        let rows =
+            rows(&[(f64::NAN, true, 1.0), (1.0, false, 1.0), (2.0, true, f64::NAN), (2.0, true, -4.0)]);
         assert_eq!(roc_auc(&rows), Some(0.0));
         assert_eq!(Confusion::at(&rows, 1.5).precision(), None);
     }
