@@ -1,8 +1,7 @@
 //! What is abnormal in a log, learnt without labels.
 //!
 //! A [`DetectorConfig`] learns from [`Groups`] and gives a [`FittedDetector`], which judges groups and says
-//! why. Sessions are compared with each other as a whole ([`shapes`], [`mass`]); windows by the rate of each
-//! template ([`rates`]). There are two ways to learn:
+//! why. Sessions are compared with each other as a whole; windows by the rate of each template. There are two ways to learn:
 //!
 //! - [`DetectorConfig::fit`] learns what is normal from one log in order to judge another. A log in which
 //!   hardly anything is odd is believed as it is; otherwise what is odd in it is not learnt.

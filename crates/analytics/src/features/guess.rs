@@ -115,7 +115,7 @@ fn worth(shape: &Shape, seen: &Seen, total: u32) -> Option<f64> {
         && mean >= if known { 2.0 } else { 3.0 }
         && (known || span <= 0.3);
     // Among shapes that cover alike, one known by name is the better guess, then the one with more values.
-    fits.then(|| coverage * if known { 1.5 } else { 1.0 } + 1e-6 * values as f64)
+    fits.then_some(coverage * if known { 1.5 } else { 1.0 } + 1e-6 * values as f64)
 }
 
 fn is_unit(shape: &Shape) -> bool {

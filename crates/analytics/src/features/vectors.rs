@@ -1,7 +1,7 @@
 //! Distinct count vectors and distinct sets of transitions, each kept once.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 const EMPTY: u32 = u32::MAX;
 
@@ -79,9 +79,7 @@ impl Vectors {
     }
 
     fn hash(&self, vector: &[(u16, u32)]) -> usize {
-        let mut hasher = self.hasher.build_hasher();
-        vector.hash(&mut hasher);
-        hasher.finish() as usize
+        self.hasher.hash_one(vector) as usize
     }
 
     fn grow(&mut self) {
