@@ -8,6 +8,7 @@ pub mod capability;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod egress;
 pub mod error;
 pub mod events;
 pub mod files;
