@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod operation;
 pub mod secret;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
