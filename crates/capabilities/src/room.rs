@@ -1,0 +1,303 @@
+//! The room: every capability wired to what they share, and the one way in.
+//!
+//! `Room::call` is what every face calls: authorise, validate, run, record. What is not `Read` is in the
+//! audit trail before it is answered, whatever came of it; a `Read` is in the batched call record.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use opsroom_core::caller::Face;
+use opsroom_core::capability::Status;
+use opsroom_core::db::{Applied, DbConfig, Migration};
+use opsroom_core::events::Events;
+use opsroom_core::files::{FilesConfig, Roots};
+use opsroom_core::job::{Started, State};
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::metrics::{CallLabels, Metrics};
+use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
+use serde_json::Value;
+
+use crate::detection::Detection;
+use crate::health::Health;
+use crate::identity::{self, AuditEntry, CallRecord, Identity};
+use crate::jobs::{self, Jobs, JobsConfig, Running};
+use crate::logs::Logs;
+use crate::validate::Inputs;
+
+/// What a room is made of.
+#[derive(Clone, Debug, Default)]
+pub struct RoomConfig {
+    /// Where keys, files and the embedded database are.
+    pub data_dir: PathBuf,
+    /// Where the database is.
+    pub database: DbConfig,
+    /// Which folders callers may name files in.
+    pub files: FilesConfig,
+    /// How jobs run.
+    pub jobs: JobsConfig,
+}
+
+/// The room, open for calls.
+pub struct Room {
+    /// Who may do what, and what was done.
+    pub identity: Identity,
+    /// Long work.
+    pub jobs: Jobs,
+    /// How the room is.
+    pub health: Health,
+    /// What happens.
+    pub events: Events,
+    /// Numbers about the server.
+    pub metrics: Metrics,
+    /// The process's life.
+    pub lifecycle: Lifecycle,
+    /// The time.
+    pub clock: Clock,
+    /// The database.
+    pub database: opsroom_core::db::Db,
+    operations: Vec<Operation>,
+    by_name: HashMap<&'static str, usize>,
+    inputs: Inputs,
+}
+
+/// What a call gave.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// The operation's answer.
+    Done(Value),
+    /// The job that goes on in the background.
+    Started(Value),
+}
+
+impl Answer {
+    /// The JSON of either.
+    pub fn into_value(self) -> Value {
+        match self {
+            Answer::Done(value) | Answer::Started(value) => value,
+        }
+    }
+}
+
+/// Every capability's migrations, in the order in which they are made.
+pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
+    vec![("identity", identity::MIGRATIONS), ("jobs", jobs::MIGRATIONS)]
+}
+
+/// Opens the database and makes what is missing in it.
+pub async fn migrate(config: &RoomConfig, clock: &Clock) -> Result<Vec<Applied>> {
+    let database = config.database.open(&config.data_dir).await?;
+    let applied = database.migrate(clock, &migrations()).await;
+    database.close().await;
+    applied
+}
+
+impl Room {
+    /// Opens the database, makes what is missing in it, and wires the capabilities. Whoever opens a
+    /// room on SQLite holds the data folder's lock.
+    pub async fn open(config: &RoomConfig, clock: Clock, lifecycle: Lifecycle) -> Result<Arc<Room>> {
+        let database = config.database.open(&config.data_dir).await?;
+        database.migrate(&clock, &migrations()).await?;
+        let events = Events::new(clock.clone());
+        let metrics = Metrics::default();
+        let roots = Roots::open(&config.files, &config.data_dir)?;
+        let identity =
+            Identity::open(database.clone(), clock.clone(), lifecycle.clone(), &config.data_dir).await?;
+        let jobs = Jobs::open(
+            database.clone(),
+            clock.clone(),
+            lifecycle.clone(),
+            events.clone(),
+            metrics.clone(),
+            config.jobs.clone(),
+        )
+        .await?;
+        let mut capabilities = vec![
+            identity.capability(),
+            jobs.capability(),
+            Logs::new(roots.clone()).capability(),
+            Detection::new(roots).capability(),
+        ];
+        let health = health(&clock, &database, &config.data_dir, &capabilities);
+        capabilities.push(health.capability());
+
+        let operations: Vec<Operation> =
+            capabilities.into_iter().flat_map(|capability| capability.operations).collect();
+        let by_name = operations.iter().enumerate().map(|(at, operation)| (operation.name, at)).collect();
+        let inputs = Inputs::new(&operations)?;
+        let room = Arc::new(Room {
+            identity,
+            jobs,
+            health,
+            events,
+            metrics,
+            lifecycle,
+            clock,
+            database,
+            operations,
+            by_name,
+            inputs,
+        });
+        room.start().await?;
+        Ok(room)
+    }
+
+    /// Every operation, by capability.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// The operation of that name.
+    pub fn operation(&self, name: &str) -> Option<&Operation> {
+        self.by_name.get(name).map(|at| &self.operations[*at])
+    }
+
+    /// The operations that this caller may call.
+    pub fn visible<'a>(&'a self, caller: &'a Caller) -> impl Iterator<Item = &'a Operation> {
+        self.operations.iter().filter(move |operation| caller.may(operation))
+    }
+
+    /// Calls an operation: the one way in, for every face.
+    pub async fn call(&self, name: &str, call: Call, input: Value) -> Result<Answer> {
+        let operation = self.operation(name).ok_or_else(|| {
+            Error::not_found(format!("there is no operation {name:?}; `list_tools` or /openapi.json has their names"))
+        })?;
+        let begun = Instant::now();
+        let caller = call.caller.clone();
+        let entry = (operation.effect != Effect::Read).then(|| AuditEntry::started(&caller, operation, &input));
+        let answer = self.run(operation, call, input, entry.as_ref()).await;
+        let took = begun.elapsed();
+        let outcome = match &answer {
+            Ok(Answer::Done(_)) => "ok",
+            Ok(Answer::Started(_)) => "started",
+            Err(error) => error.kind.as_str(),
+        };
+        self.metrics.count(CallLabels { operation: operation.name, face: caller.face.as_str(), outcome }, took);
+        let Some(entry) = entry else {
+            let (operation, error) = (operation.name, answer.as_ref().err());
+            self.identity.record_call(&CallRecord { caller: &caller, operation, error, took, request_id: None });
+            return answer;
+        };
+        // What cannot be recorded is not answered as done.
+        let entry = match &answer {
+            Ok(Answer::Started(job)) => entry.job(job["job_id"].as_str().unwrap_or_default()),
+            other => entry.ended(other),
+        };
+        self.identity.audit(entry).await?;
+        answer
+    }
+
+    async fn run(
+        &self,
+        operation: &Operation,
+        call: Call,
+        input: Value,
+        entry: Option<&AuditEntry>,
+    ) -> Result<Answer> {
+        call.caller.authorise(operation)?;
+        if operation.effect == Effect::Reveal && call.caller.face == Face::Mcp {
+            return Err(Error::forbidden(format!(
+                "{} shows a secret, which is withheld over MCP; a person can call it in the console or the terminal",
+                operation.name
+            )));
+        }
+        let (input, background) = self.inputs.check(operation, input)?;
+        if !operation.long {
+            return operation.run(call, input).await.map(Answer::Done);
+        }
+        let running = self.jobs.start(operation, call, input).await?;
+        if !background {
+            return running.result.await.map(Answer::Done);
+        }
+        let started = match entry {
+            None => running.detach(),
+            Some(entry) => self.audit_when_done(entry.clone(), running),
+        };
+        Ok(Answer::Started(serde_json::to_value(started).map_err(Error::internal)?))
+    }
+
+    /// A background job that changes something leaves a second record when it ends.
+    fn audit_when_done(&self, entry: AuditEntry, running: Running) -> Started {
+        let identity = self.identity.clone();
+        let started = Started { job_id: running.id.clone(), state: State::Running };
+        let work = async move {
+            let id = running.id.clone();
+            let result = running.result.await;
+            identity.audit(entry.job(&id).ended(&result)).await
+        };
+        // The record is written whether anybody waits for it or not.
+        drop(self.lifecycle.spawn_work(work));
+        started
+    }
+
+    async fn start(self: &Arc<Self>) -> Result<()> {
+        self.jobs.recover().await?;
+        let weak = Arc::downgrade(self);
+        let run = Arc::new(move |caller: Caller, name: String, input: Value| {
+            let room = weak.upgrade();
+            Box::pin(async move {
+                let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+                room.call(&name, Call::new(caller), input).await.map(Answer::into_value)
+            }) as futures_util::future::BoxFuture<'static, Result<Value>>
+        });
+        let identity = self.identity.clone();
+        let rights = Arc::new(move |subject: &str| {
+            let (identity, subject) = (identity.clone(), subject.to_owned());
+            Box::pin(async move { identity.caller_of(&subject, Face::Schedule).await })
+                as futures_util::future::BoxFuture<'static, Option<Caller>>
+        });
+        self.jobs.set_operations(self.operations.clone());
+        self.jobs.start_scheduler(run, rights);
+        Ok(())
+    }
+}
+
+fn health(clock: &Clock, database: &opsroom_core::db::Db, data_dir: &Path, capabilities: &[Capability]) -> Health {
+    let kind = database.dialect().as_str();
+    let pinged = database.clone();
+    let folder = data_dir.to_owned();
+    let mut checks = vec![
+        Check {
+            name: "database",
+            critical: true,
+            run: Arc::new(move || {
+                let database = pinged.clone();
+                Box::pin(async move {
+                    match database.ping().await {
+                        Ok(()) => healthy(format!("{kind} answers")),
+                        Err(error) => Component { status: Status::Unhealthy, message: error.message },
+                    }
+                })
+            }),
+        },
+        Check {
+            name: "data_folder",
+            critical: false,
+            run: Arc::new(move || {
+                let folder = folder.clone();
+                Box::pin(async move { data_folder(&folder) })
+            }),
+        },
+    ];
+    checks.extend(capabilities.iter().flat_map(|capability| capability.checks.iter().cloned()));
+    let names = capabilities.iter().map(|capability| capability.name).chain(["health"]).collect();
+    let operations = capabilities.iter().map(|capability| capability.operations.len()).sum();
+    Health::new(clock.clone(), kind, checks, names, operations)
+}
+
+fn healthy(message: String) -> Component {
+    Component { status: Status::Healthy, message }
+}
+
+/// Degraded when less than 256 MiB are free: the database is about to fail.
+fn data_folder(folder: &Path) -> Component {
+    match rustix::fs::statvfs(folder) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize) >> 20;
+            let status = if free < 256 { Status::Degraded } else { Status::Healthy };
+            Component { status, message: format!("{free} MiB free") }
+        }
+        Err(error) => Component { status: Status::Unhealthy, message: format!("cannot be read: {error}") },
+    }
+}

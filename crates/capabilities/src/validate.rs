@@ -1,0 +1,149 @@
+//! Holds an input against its operation's schema, so that what the documents promise (types, bounds,
+//! unknown fields) is what every face refuses, in the same words.
+
+use std::collections::HashMap;
+
+use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use opsroom_core::operation::BACKGROUND;
+use opsroom_core::{Error, Operation, Result};
+use serde_json::Value;
+
+/// The schemas of all operations, compiled once.
+pub struct Inputs(HashMap<&'static str, Validator>);
+
+impl Inputs {
+    /// Compiles the schemas.
+    ///
+    /// # Errors
+    /// `Internal` for a schema that is not one: a fault of the operation's definition.
+    pub fn new(operations: &[Operation]) -> Result<Self> {
+        let compile = |operation: &Operation| {
+            // Schemas never fetch: the crate is built without its resolvers.
+            let validator = jsonschema::options().should_validate_formats(true).build(&operation.input);
+            Ok((operation.name, validator.map_err(|error| Error::internal(error.to_string()))?))
+        };
+        Ok(Self(operations.iter().map(compile).collect::<Result<_>>()?))
+    }
+
+    /// Checks an input and takes the `background` wish of a long operation out of it.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field, what it held and what would be right.
+    pub fn check(&self, operation: &Operation, mut input: Value) -> Result<(Value, bool)> {
+        if input.is_null() {
+            input = Value::Object(Default::default());
+        }
+        if !input.is_object() {
+            return Err(Error::invalid(format!("the input of {} is a JSON object of its fields", operation.name)));
+        }
+        whole_numbers(&mut input, 0)?;
+        if let Some(validator) = self.0.get(operation.name)
+            && let Some(error) = validator.iter_errors(&input).next()
+        {
+            return Err(Error::invalid(explain(operation, &error)));
+        }
+        let wish = input.as_object_mut().filter(|_| operation.long).and_then(|fields| fields.remove(BACKGROUND));
+        Ok((input, wish == Some(Value::Bool(true))))
+    }
+}
+
+fn explain(operation: &Operation, error: &jsonschema::ValidationError<'_>) -> String {
+    let place = error.instance_path().to_string();
+    let place = place.trim_start_matches('/').replace('/', ".");
+    if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
+        let known: Vec<&str> = operation.fields().map(|(name, _)| name.as_str()).collect();
+        let place = if place.is_empty() { operation.name } else { &place };
+        let known = if known.is_empty() { "no fields".to_owned() } else { known.join(", ") };
+        return format!("{place} has no field `{}`; it takes {known}", unexpected.join("`, `"));
+    }
+    // The value itself may be a secret or a megabyte: it is masked.
+    let what = error.masked_with("the value").to_string();
+    if place.is_empty() { what } else { format!("{place}: {what}") }
+}
+
+/// JSON has one kind of number: `1.0` is the integer 1 (JSON Schema 2020-12, 6.1.1), which serde would
+/// refuse for an integer field.
+fn whole_numbers(value: &mut Value, depth: usize) -> Result<()> {
+    if depth > 64 {
+        return Err(Error::invalid("the input is nested more than 64 deep"));
+    }
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().filter(|_| number.is_f64())
+                && float.fract() == 0.0
+                && float.abs() < 9.0e15
+            {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Array(values) => values.iter_mut().try_for_each(|value| whole_numbers(value, depth + 1))?,
+        Value::Object(fields) => fields.values_mut().try_for_each(|value| whole_numbers(value, depth + 1))?,
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use opsroom_core::{Call, Effect};
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Count sheep.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Count {
+        /// How many.
+        #[schemars(range(min = 1, max = 10))]
+        sheep: u32,
+    }
+
+    /// The sheep.
+    #[derive(Serialize, JsonSchema)]
+    struct Counted {
+        sheep: u32,
+    }
+
+    async fn count(_: (), _: Call, input: Count) -> Result<Counted> {
+        Ok(Counted { sheep: input.sheep })
+    }
+
+    fn check(input: Value) -> Result<(Value, bool)> {
+        let operation = Operation::new("tests", "count_sheep", Effect::Read, "POST /sheep", &(), count).long();
+        Inputs::new(std::slice::from_ref(&operation)).unwrap().check(&operation, input)
+    }
+
+    #[test]
+    fn what_the_schema_refuses_is_refused_by_name() {
+        let message = |input| check(input).unwrap_err().message;
+        assert!(message(json!({ "sheep": 11 })).starts_with("sheep: "));
+        assert!(message(json!({ "sheep": "many" })).starts_with("sheep: "));
+        assert!(message(json!({ "shep": 1, "sheep": 1 })).contains("it takes sheep, background"));
+        assert!(message(json!([])).contains("JSON object"));
+        assert!(message(json!({})).contains("sheep"));
+    }
+
+    #[test]
+    fn a_refused_value_is_not_repeated() {
+        assert!(!check(json!({ "sheep": "hunter2" })).unwrap_err().message.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_whole_float_is_an_integer_and_the_background_wish_is_taken_out() {
+        let (input, background) = check(json!({ "sheep": 2.0, "background": true })).unwrap();
+        assert_eq!((input, background), (json!({ "sheep": 2 }), true));
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let mut deep = json!(1);
+        for _ in 0..100 {
+            deep = json!([deep]);
+        }
+        assert!(check(json!({ "sheep": deep })).unwrap_err().message.contains("64 deep"));
+    }
+}

@@ -1,0 +1,140 @@
+//! The commands that look after a server: `migrate`, `check`, `config`, `setup-link`, `verify-audit`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use opsroom_capabilities::room;
+use opsroom_core::caller::Face;
+use opsroom_core::files::DataDir;
+use opsroom_core::{Call, Caller, Clock, Error, Result};
+use serde_json::{Map, Value, json};
+
+use super::Place;
+use super::server::{Backend, backend, configuration, data_dir, room_config};
+use crate::config::Config;
+
+/// Flags of `opsroom migrate`.
+#[derive(clap::Args)]
+pub struct MigrateArgs {
+    /// Say what would be made, and make nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `opsroom config ...`
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Print the documented configuration file with its defaults
+    Example,
+    /// Print the values in force and who set them; secrets are hidden
+    Show,
+}
+
+/// `opsroom config ...`
+pub fn config(place: &Place, command: ConfigCommand) -> Result<ExitCode> {
+    match command {
+        ConfigCommand::Example => print!("{}", opsroom_core::config::example::<Config>()),
+        ConfigCommand::Show => print!("{}", configuration(place, &data_dir(place)?, Vec::new())?.show()?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `opsroom migrate`
+pub async fn migrate(place: &Place, args: MigrateArgs) -> Result<ExitCode> {
+    let path = data_dir(place)?;
+    let config = configuration(place, &path, Vec::new())?.config;
+    let folder = DataDir::open(&path)?;
+    let _lock = folder.lock()?;
+    let config = room_config(folder.path(), &config);
+    let made = if args.dry_run {
+        let database = config.database.open(&config.data_dir).await?;
+        database.pending(&room::migrations()).await?
+    } else {
+        room::migrate(&config, &Clock::System).await?
+    };
+    let verb = if args.dry_run { "would make" } else { "made" };
+    for migration in &made {
+        println!("{verb} {} {}: {}", migration.capability, migration.version, migration.name);
+    }
+    if made.is_empty() {
+        println!("the tables are as this version needs them");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit codes of `opsroom check`: which kind of thing failed first.
+const CONFIGURATION_FAILED: u8 = 10;
+const FOLDERS_FAILED: u8 = 11;
+const DATABASE_FAILED: u8 = 12;
+
+/// `opsroom check`: each part, one line, in the order in which a start would meet it.
+pub async fn check(place: &Place) -> Result<ExitCode> {
+    let path = data_dir(place)?;
+    let config = match configuration(place, &path, Vec::new()) {
+        Ok(loaded) => loaded.config,
+        Err(error) => return Ok(failed("configuration", &error, CONFIGURATION_FAILED)),
+    };
+    println!("ok      configuration");
+    let folder = match DataDir::open(&path).and_then(|folder| config.files.open(folder.path()).map(|_| folder)) {
+        Ok(folder) => folder,
+        Err(error) => return Ok(failed("folders", &error, FOLDERS_FAILED)),
+    };
+    println!("ok      folders         {}", folder.path().display());
+    let opened = async {
+        let database = config.database.open(folder.path()).await?;
+        database.ping().await?;
+        let pending = database.pending(&room::migrations()).await?.len();
+        database.close().await;
+        Ok((database.dialect(), pending))
+    };
+    match opened.await {
+        Ok((dialect, 0)) => println!("ok      database        {}", dialect.as_str()),
+        Ok((dialect, pending)) => println!(
+            "ok      database        {}; {pending} migrations are made at the next start or by `opsroom migrate`",
+            dialect.as_str()
+        ),
+        Err(error) => return Ok(failed("database", &error, DATABASE_FAILED)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(part: &str, error: &Error, code: u8) -> ExitCode {
+    println!("failed  {part:<15} {error}");
+    ExitCode::from(code)
+}
+
+/// `opsroom setup-link`
+pub async fn setup_link(place: &Place) -> Result<ExitCode> {
+    let config = configuration(place, &data_dir(place)?, Vec::new())?.config;
+    let answer = call(place, "create_setup_token", Map::new()).await?;
+    let token = answer["token"].as_str().ok_or_else(|| Error::internal("no token in the answer"))?;
+    let base = match config.server.public_url.as_str() {
+        "" => format!("http://{}:{}", config.server.host, config.server.port),
+        url => url.trim_end_matches('/').to_owned(),
+    };
+    println!("{base}/#setup={token}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `opsroom verify-audit`: exit code 0 only for a chain that holds.
+pub async fn verify_audit(place: &Place) -> Result<ExitCode> {
+    let answer = call(place, "verify_audit", Map::new()).await?;
+    println!("{}", serde_json::to_string_pretty(&answer).map_err(Error::internal)?);
+    Ok(if answer["valid"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn call(place: &Place, name: &str, input: Map<String, Value>) -> Result<Value> {
+    match backend(place).await? {
+        Backend::Remote(client) => {
+            let operations = super::server::describe().await?;
+            let operation = operations.iter().find(|operation| operation.name == name);
+            client.call(operation.ok_or_else(|| Error::internal("an operation is missing"))?, input).await
+        }
+        Backend::Local(opened) => {
+            let call = Call::new(Caller::operator(Face::Cli));
+            let answer = opened.room.call(name, call, Value::Object(input)).await;
+            opened.close().await?;
+            answer.map(|answer| answer.into_value())
+        }
+    }
+}

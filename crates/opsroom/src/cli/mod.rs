@@ -1,0 +1,158 @@
+//! The command line: the commands that run the server and look after it, those that work on files
+//! without a server, and every operation by its name with dashes.
+
+mod admin;
+mod operation;
+mod server;
+mod tree;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use opsroom_core::{Error, Kind, Result};
+
+use crate::files_cli;
+
+/// An operations room for AI agents and the people they work for.
+#[derive(Parser)]
+#[command(name = "opsroom", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the server's folder, its configuration and, for operations, the server itself are.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Place {
+    /// The folder of keys, files and the embedded database [default: the platform's data folder]
+    #[arg(long, global = true, env = "OPSROOM_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The configuration file [default: opsroom.yaml here or in the data folder, when there is one]
+    #[arg(long, global = true, env = "OPSROOM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The server that operations are called on, instead of the data folder's own
+    #[arg(long, global = true, env = "OPSROOM_SERVER", value_name = "URL", help_heading = "Remote server")]
+    server: Option<String>,
+    /// The API key for `--server`
+    #[arg(long, global = true, env = "OPSROOM_API_KEY", value_name = "KEY", hide_env_values = true, help_heading = "Remote server")]
+    api_key: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(server::ServeArgs),
+    /// Speak MCP on standard input and output, for a client that starts this command
+    Mcp,
+    /// Find what is abnormal in a log: files, folders or `-` for standard input
+    Detect(files_cli::DetectArgs),
+    /// Show the templates of a log's lines
+    Templates(files_cli::TemplatesArgs),
+    /// Print a new setup link for the administrator, while there is none
+    SetupLink,
+    /// Make or update the tables in the database
+    Migrate(admin::MigrateArgs),
+    /// Check the configuration, the database and the folders
+    Check,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(admin::ConfigCommand),
+    /// Check the audit trail's hash chain
+    VerifyAudit,
+}
+
+/// Runs the command of this process.
+pub fn run() -> ExitCode {
+    match dispatch(std::env::args_os().collect()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("opsroom: {error}");
+            let causes = error.causes();
+            if error.kind == Kind::Internal && !causes.is_empty() {
+                eprintln!("  caused by: {causes}");
+            }
+            exit_code(error.kind)
+        }
+    }
+}
+
+/// The exit code of an error's kind; `docs/cli.md` lists them.
+pub fn exit_code(kind: Kind) -> ExitCode {
+    ExitCode::from(match kind {
+        Kind::Internal => 1,
+        Kind::Invalid => 2,
+        Kind::NotFound => 3,
+        Kind::Unauthenticated | Kind::Forbidden => 4,
+        Kind::Conflict => 5,
+        Kind::Busy | Kind::Unavailable => 6,
+        Kind::Cancelled => 130,
+    })
+}
+
+fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
+    // The commands that need no list of operations are the ones that must start fast.
+    let fixed = Cli::command();
+    let named = first_word(&arguments);
+    let is_fixed = named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
+    if !is_fixed {
+        return operation::run(fixed, &arguments);
+    }
+    let matches = fixed.get_matches_from(&arguments);
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Error::invalid(error.to_string()))?;
+    match cli.command {
+        Command::Detect(args) => Ok(files_cli::detect(args)),
+        Command::Templates(args) => Ok(files_cli::templates(args)),
+        Command::Config(command) => admin::config(&cli.place, command),
+        Command::Serve(args) => block_on(server::serve(&cli.place, args)),
+        Command::Mcp => block_on(server::mcp(&cli.place)),
+        Command::SetupLink => block_on(admin::setup_link(&cli.place)),
+        Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
+        Command::Check => block_on(admin::check(&cli.place)),
+        Command::VerifyAudit => block_on(admin::verify_audit(&cli.place)),
+    }
+}
+
+/// The first argument that is not a flag or a flag's value.
+fn first_word(arguments: &[OsString]) -> Option<String> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        let text = argument.to_str()?;
+        if !text.starts_with('-') {
+            return Some(text.to_owned());
+        }
+        if !text.contains('=') && ["--data-dir", "--config", "--server", "--api-key"].contains(&text) {
+            rest.next();
+        }
+    }
+    None
+}
+
+fn block_on(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?;
+    let result = runtime.block_on(work);
+    // Work that does not listen to its cancellation must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_word_is_found_behind_flags() {
+        let word = |text: &str| first_word(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(word("opsroom --data-dir /x get-info").as_deref(), Some("get-info"));
+        assert_eq!(word("opsroom --config=a detect").as_deref(), Some("detect"));
+        assert_eq!(word("opsroom --help"), None);
+    }
+}

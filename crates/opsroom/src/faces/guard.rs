@@ -1,0 +1,127 @@
+//! What every HTTP request must pass before anything reads it: the `Host` must be one of ours and an
+//! `Origin` must be too (against DNS rebinding and pages elsewhere that make a browser call us), and
+//! what every answer carries.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use opsroom_core::Error;
+use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
+
+use super::rest::Failure;
+use super::{Peer, Server};
+use crate::config::ServerConfig;
+
+/// The names by which a server on this machine is reached without being told any.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Checks a request and dresses its answer.
+pub async fn check(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.address.is_none());
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    if !local && let Err(refused) = host_and_origin(&server.config, authority.as_deref(), request.headers()) {
+        return dress(refused);
+    }
+    dress(next.run(request).await)
+}
+
+fn host_and_origin(config: &ServerConfig, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Response> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
+    if !known_host(config, host) {
+        let message = "the Host header names another server; add it to `server.allowed_hosts` if it is this one";
+        return Err((StatusCode::MISDIRECTED_REQUEST, Failure(Error::forbidden(message)).body()).into_response());
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let same = ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host));
+    if same || config.allowed_origins.iter().any(|allowed| allowed == origin) {
+        return Ok(());
+    }
+    let message = "requests from this Origin are refused; add it to `server.allowed_origins` if it is meant";
+    Err(Failure(Error::forbidden(message)).into_response())
+}
+
+/// Whether a `Host` header names this server: one of the configured names, or a loopback name or the
+/// listening address; with any port, because a forwarded port is another one.
+fn known_host(config: &ServerConfig, host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    if LOOPBACK.contains(&name.as_str()) || name == config.host {
+        return true;
+    }
+    // Bound to every address, an address literal cannot be the fruit of a rebound name.
+    let any = config.host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    (any && name.parse::<IpAddr>().is_ok())
+        || config.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name) || allowed == host)
+}
+
+fn dress(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    let set = [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ];
+    for (name, value) in set {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        );
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    answer
+}
+
+/// Compress what is worth it, and never a stream that must arrive as it is written.
+pub fn compressible() -> And<And<SizeAbove, NotForContentType>, NotForContentType> {
+    SizeAbove::new(1024)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("image/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(host: &str, origin: Option<&str>) -> bool {
+        let config = ServerConfig { allowed_hosts: vec!["ops.example".to_owned()], ..ServerConfig::default() };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        host_and_origin(&config, None, &headers).is_ok()
+    }
+
+    #[test]
+    fn dns_rebinding_is_refused() {
+        assert!(passes("localhost:8008", None));
+        assert!(passes("127.0.0.1:8008", None));
+        assert!(passes("[::1]:8008", None));
+        assert!(passes("OPS.example:443", None));
+        for host in ["evil.example", "localhost.evil.example:8008", "127.0.0.1.nip.io", "", "[::1].evil"] {
+            assert!(!passes(host, None), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        assert!(passes("localhost:8008", Some("http://localhost:8008")));
+        assert!(!passes("localhost:8008", Some("http://localhost:9999")));
+        assert!(!passes("localhost:8008", Some("https://evil.example")));
+        assert!(!passes("localhost:8008", Some("null")));
+    }
+}

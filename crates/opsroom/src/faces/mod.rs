@@ -1,0 +1,66 @@
+//! The faces: how agents, programs and people reach the same operations. None of them knows a domain.
+
+pub mod auth;
+pub mod console;
+pub mod docs;
+pub mod guard;
+pub mod mcp;
+pub mod openapi;
+pub mod raw;
+pub mod rest;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::IntoResponse;
+use opsroom_capabilities::room::Room;
+use opsroom_core::Error;
+use serde_json::Value;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::config::ServerConfig;
+
+/// What every HTTP handler needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    /// The room that answers.
+    pub room: Arc<Room>,
+    /// How it is served.
+    pub config: Arc<ServerConfig>,
+    /// The OpenAPI document, made once.
+    pub openapi: Arc<Value>,
+}
+
+/// How a connection came in; put into each request by the listener.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// The remote address; `None` on the socket in the data folder.
+    pub address: Option<std::net::SocketAddr>,
+}
+
+impl Server {
+    /// Serves this room.
+    pub fn new(room: Arc<Room>, config: ServerConfig) -> Self {
+        let openapi = Arc::new(openapi::document(room.operations()));
+        Self { room, config: Arc::new(config), openapi }
+    }
+
+    /// Every route: the operations', the raw ones, MCP, and the documents.
+    pub fn router(&self) -> Router {
+        let router = rest::routes(self)
+            .merge(raw::routes())
+            .merge(docs::routes())
+            .merge(console::routes())
+            .with_state(self.clone())
+            .merge(mcp::http::routes(self));
+        router
+            .fallback(async || rest::Failure(Error::not_found("there is no such path; /openapi.json lists them")))
+            .method_not_allowed_fallback(async || rest::method_not_allowed())
+            .layer(axum::middleware::from_fn_with_state(self.clone(), guard::check))
+            .layer(DefaultBodyLimit::max(self.config.max_body_bytes))
+            .layer(CompressionLayer::new().gzip(true).compress_when(guard::compressible()))
+            .layer(CatchPanicLayer::custom(|_| rest::Failure(Error::internal("a handler panicked")).into_response()))
+    }
+}

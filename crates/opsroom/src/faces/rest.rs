@@ -1,0 +1,203 @@
+//! REST: each operation at its route. A `GET` or `DELETE` takes its fields from the path and the query,
+//! the others from the path and a JSON body.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use axum::{Extension, Json, Router};
+use opsroom_capabilities::room::Answer;
+use opsroom_core::caller::Face;
+use opsroom_core::{Call, Caller, Error, Kind, Operation, Result};
+use serde_json::{Map, Value, json};
+
+use super::{Peer, Server, auth};
+
+/// An error on its way out as `{"error": {"kind", "message"}}`.
+pub struct Failure(pub Error);
+
+impl Failure {
+    /// The JSON of the answer.
+    pub fn body(&self) -> Json<Value> {
+        Json(json!({ "error": { "kind": self.0.kind, "message": self.0.message } }))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        if self.0.kind == Kind::Internal {
+            tracing::error!(error = %self.0, causes = self.0.causes(), "a request failed by our fault");
+        } else if self.0.source.is_some() {
+            tracing::debug!(error = %self.0, causes = self.0.causes(), "a request failed");
+        }
+        let mut answer = (status(self.0.kind), self.body()).into_response();
+        match self.0.kind {
+            Kind::Unauthenticated => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"opsroom\"");
+                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Kind::Busy | Kind::Unavailable => {
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// The HTTP status of an error's kind.
+pub fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Conflict | Kind::Cancelled => StatusCode::CONFLICT,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// 405, in our words; axum adds `Allow`.
+pub fn method_not_allowed() -> Response {
+    let message = "this path has other methods; the Allow header names them";
+    (StatusCode::METHOD_NOT_ALLOWED, Failure(Error::invalid(message)).body()).into_response()
+}
+
+/// Whether an operation's fields come in a JSON body.
+pub fn has_body(operation: &Operation) -> bool {
+    !matches!(operation.route.method, "GET" | "DELETE")
+}
+
+/// A route for each operation.
+pub fn routes(server: &Server) -> Router<Server> {
+    server.room.operations().iter().fold(Router::new(), |router, operation| {
+        let name = operation.name;
+        let method = Method::from_bytes(operation.route.method.as_bytes()).expect("a route has an HTTP method");
+        let filter = MethodFilter::try_from(method).expect("a route's method is one that axum routes");
+        let handler = async move |State(server): State<Server>,
+                                  Extension(peer): Extension<Peer>,
+                                  path: Option<Path<Vec<(String, String)>>>,
+                                  RawQuery(query): RawQuery,
+                                  headers: HeaderMap,
+                                  body: Body| {
+            let path = path.map(|Path(pairs)| pairs).unwrap_or_default();
+            let request = Incoming { peer, path, query, headers, body };
+            match answer(&server, name, request).await {
+                Ok(answer) => answer,
+                Err(Refusal::Error(error)) => Failure(error).into_response(),
+                Err(Refusal::Status(status, message)) => {
+                    (status, Failure(Error::invalid(message)).body()).into_response()
+                }
+            }
+        };
+        router.route(operation.route.path, on(filter, handler))
+    })
+}
+
+struct Incoming {
+    peer: Peer,
+    path: Vec<(String, String)>,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: Body,
+}
+
+/// What the HTTP layer itself refuses has statuses that no operation's error has.
+enum Refusal {
+    Error(Error),
+    Status(StatusCode, String),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Response, Refusal> {
+    let operation = server.room.operation(name).ok_or_else(|| Error::internal("a route without its operation"))?;
+    let caller = if operation.open {
+        Caller::anonymous(Face::Rest, request.peer.address.map(|address| address.ip().to_string()))
+    } else {
+        // Before the body is read: a stranger costs nothing.
+        let caller = auth::caller(server, &request.headers, &request.peer, Face::Rest).await?;
+        caller.authorise(operation)?;
+        caller
+    };
+    let input = input(server, operation, request).await?;
+    let (call, guard) = cancelled_when_dropped(caller);
+    let answer = server.room.call(name, call, input).await?;
+    guard.disarm();
+    Ok(match answer {
+        Answer::Done(value) => Json(value).into_response(),
+        Answer::Started(job) => (StatusCode::ACCEPTED, Json(job)).into_response(),
+    })
+}
+
+async fn input(server: &Server, operation: &Operation, request: Incoming) -> Result<Value, Refusal> {
+    let query = request.query.unwrap_or_default();
+    if !has_body(operation) {
+        let pairs = query_pairs(&query)?;
+        // The path wins: it is what was routed and authorised.
+        return Ok(Value::Object(operation.from_pairs(pairs.into_iter().chain(request.path))));
+    }
+    if !query.is_empty() {
+        return Err(Error::invalid("this route takes its fields in a JSON body, not in the query").into());
+    }
+    let mut fields = body(server, &request.headers, request.body).await?;
+    for (name, value) in operation.from_pairs(request.path) {
+        if fields.insert(name.clone(), value).is_some() {
+            return Err(Error::invalid(format!("{name} is in the path; leave it out of the body")).into());
+        }
+    }
+    Ok(Value::Object(fields))
+}
+
+/// `a=1&b=x%20y`, every name and value decoded.
+fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
+    let uri: axum::http::Uri = format!("/?{query}").parse().map_err(|_| Error::invalid("the query is not one"))?;
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
+    pairs.map(|pairs| pairs.0).map_err(|error| Error::invalid("the query cannot be decoded").because(error))
+}
+
+async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Refusal> {
+    let most = server.config.max_body_bytes;
+    let too_large = || {
+        let message = format!("the body is larger than {most} bytes (`server.max_body_bytes`)");
+        Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let limit = std::time::Duration::from_secs(server.config.request_timeout_seconds);
+    let read = tokio::time::timeout(limit, to_bytes(body, most)).await;
+    let bytes = read
+        .map_err(|_| Refusal::Status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned()))?
+        .map_err(|_| too_large())?;
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message = format!("the body is {kind:?}; send application/json");
+        return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Error::invalid("the body is JSON, but not an object of the operation's fields").into()),
+        Err(error) => Err(Error::invalid(format!("the body is not JSON: {error}")).into()),
+    }
+}
+
+/// A call that is cancelled when the client goes away before its answer: then the handler's future, and
+/// with it the guard, is dropped.
+fn cancelled_when_dropped(caller: Caller) -> (Call, tokio_util::sync::DropGuard) {
+    let call = Call::new(caller);
+    let guard = call.cancel.clone().drop_guard();
+    (call, guard)
+}

@@ -1,0 +1,130 @@
+//! `opsroom serve`: open the room, listen on the port and on the socket, and end in good order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::{Error, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+use crate::faces::Peer;
+
+/// How long a client may take to send its request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// How many connections may be open at once.
+const MOST_CONNECTIONS: usize = 8192;
+
+/// Listens on an address.
+///
+/// # Errors
+/// `Conflict` for a port in use, `Invalid` for an address that is none of this machine's.
+pub async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Error::conflict(format!(
+            "port {port} on {host} is in use; stop what listens there or choose another with `--port` or `server.port`"
+        )),
+        std::io::ErrorKind::PermissionDenied => {
+            Error::forbidden(format!("port {port} needs more rights than this user has; choose one above 1023"))
+        }
+        _ => Error::invalid(format!("cannot listen on {host}:{port}: {error}")),
+    })?;
+    let address = listener.local_addr().map_err(Error::internal)?;
+    Ok((listener, address))
+}
+
+/// Listens on the socket in the data folder, in the place of one that a crash left behind. The lock on
+/// the folder says that nobody else listens there.
+pub fn bind_socket(data_dir: &Path) -> Result<UnixListener> {
+    let path = data_dir.join("opsroom.sock");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::internal(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)
+        .map_err(|error| Error::unavailable(format!("cannot listen on {}: {error}", path.display())))?;
+    let only_owner = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, only_owner).map_err(Error::internal)?;
+    Ok(listener)
+}
+
+/// Accepts connections on the port until the lifecycle stops.
+pub fn tcp(lifecycle: &Lifecycle, listener: TcpListener, router: Router) {
+    let life = lifecycle.clone();
+    lifecycle.spawn("http listener", async move {
+        let room = std::sync::Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let stop = life.stopping();
+        loop {
+            let permit = room.clone().acquire_owned().await.map_err(Error::internal)?;
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let Ok((stream, address)) = accepted else {
+                // Out of descriptors, or the client is gone already: neither ends the server.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            // With Nagle's algorithm on, small answers wait 40 ms for the client's acknowledgement.
+            let _may_be_gone = stream.set_nodelay(true);
+            connection(&life, stream, router.clone(), Peer { address: Some(address) }, permit);
+        }
+    });
+}
+
+/// Accepts connections on the socket until the lifecycle stops.
+pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, router: Router) {
+    let life = lifecycle.clone();
+    lifecycle.spawn("socket listener", async move {
+        let room = std::sync::Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let stop = life.stopping();
+        loop {
+            let permit = room.clone().acquire_owned().await.map_err(Error::internal)?;
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            connection(&life, stream, router.clone(), Peer { address: None }, permit);
+        }
+    });
+}
+
+fn connection<S>(life: &Lifecycle, stream: S, router: Router, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = life.stopping();
+    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request.map(axum::body::Body::new)
+    });
+    let work = async move {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
+        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(serving);
+        tokio::select! {
+            _ended = serving.as_mut() => {}
+            () = stop.cancelled() => {
+                // The request in hand is answered, then the connection ends.
+                serving.as_mut().graceful_shutdown();
+                let _ended = serving.await;
+            }
+        }
+        drop(permit);
+        Ok(())
+    };
+    drop(life.spawn_work(work));
+}
