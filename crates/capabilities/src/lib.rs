@@ -5,3 +5,4 @@
 //! migrations), `operations.rs`, `tests.rs`. No folder reads another's tables.
 
 pub mod health;
+pub mod jobs;

@@ -1,0 +1,171 @@
+//! Jobs: long work that can be watched, listed, cancelled and found again after a crash.
+//!
+//! Words: a *job* is one run of a long operation, a row in the database from before it begins. It is
+//! *queued*, then *running*, then *ended*: succeeded, failed, cancelled or interrupted. The *server* that
+//! accepted a job runs it; its *lease* on the row is renewed while it lives. A job whose lease ran out is
+//! *interrupted*, and what its server would still write is refused.
+//!
+//! Invariants: the row is stored before the work begins, and the end is stored before the answer is
+//! given; a job of another team does not exist for the caller; progress is never waited for.
+
+mod end;
+mod model;
+mod operations;
+mod run;
+mod store;
+mod upkeep;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use opsroom_core::capability::Status;
+use opsroom_core::clock::Clock;
+use opsroom_core::db::Db;
+use opsroom_core::error::{Error, Result};
+use opsroom_core::events::Events;
+use opsroom_core::id::new_id;
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::metrics::Metrics;
+use opsroom_core::operation::Operation;
+use opsroom_core::{Capability, Check, Component};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
+
+pub use model::{Failure, Job, JobDetails, LogLine};
+pub use operations::JobPage;
+pub use run::Running;
+pub use store::MIGRATIONS;
+
+/// How many jobs run, how many wait, and how long they are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobsConfig {
+    /// The most jobs that run at once on one server, from 1 to 1000. Further ones wait in their order.
+    pub max_running: usize,
+    /// The most jobs that wait on one server, from 0 to 10000. Beyond it a new job is refused as busy.
+    pub max_waiting: usize,
+    /// How many days a job is kept after its end, with its result and log, from 1 to 3650.
+    pub retention_days: u32,
+    /// For how many seconds a server may be silent before another one marks its jobs as interrupted,
+    /// from 10 to 3600. The clocks of servers that share a database must agree better than this.
+    pub lease_seconds: u32,
+}
+
+impl Default for JobsConfig {
+    fn default() -> Self {
+        Self { max_running: 4, max_waiting: 100, retention_days: 30, lease_seconds: 30 }
+    }
+}
+
+impl JobsConfig {
+    fn check(&self) -> Result<()> {
+        let within = |name: &str, value: usize, least: usize, most: usize| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            Err(Error::invalid(format!("jobs.{name} is {value}; it must be from {least} to {most}")))
+        };
+        within("max_running", self.max_running, 1, 1000)?;
+        within("max_waiting", self.max_waiting, 0, 10_000)?;
+        within("retention_days", self.retention_days as usize, 1, 3650)?;
+        within("lease_seconds", self.lease_seconds as usize, 10, 3600)
+    }
+}
+
+/// The service: starts, finds and stops jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: store::Store,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    events: Events,
+    metrics: Metrics,
+    config: JobsConfig,
+    /// New with every start: whose row a job is.
+    server: String,
+    slots: Arc<Semaphore>,
+    live: Mutex<HashMap<String, Arc<run::Live>>>,
+    operations: watch::Sender<Arc<Vec<Operation>>>,
+}
+
+impl Jobs {
+    /// The service over a database that has been migrated. Nothing runs yet: [`Jobs::recover`] marks what
+    /// an earlier server left, [`Jobs::start_upkeep`] renews the leases.
+    ///
+    /// # Errors
+    /// `Invalid` when the configuration is out of its ranges.
+    pub fn open(
+        db: Db,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        events: Events,
+        metrics: Metrics,
+        config: JobsConfig,
+    ) -> Result<Jobs> {
+        config.check()?;
+        let slots = Arc::new(Semaphore::new(config.max_running));
+        let inner = Inner {
+            store: store::Store { db },
+            clock,
+            lifecycle,
+            events,
+            metrics,
+            config,
+            server: new_id(),
+            slots,
+            live: Mutex::new(HashMap::new()),
+            operations: watch::Sender::new(Arc::new(Vec::new())),
+        };
+        Ok(Jobs { inner: Arc::new(inner) })
+    }
+
+    /// What this folder brings to the program.
+    pub fn capability(&self) -> Capability {
+        let jobs = self.clone();
+        let check = Check {
+            name: "jobs",
+            critical: false,
+            run: Arc::new(move || {
+                let component = jobs.state();
+                Box::pin(async move { component })
+            }),
+        };
+        Capability {
+            operations: operations::operations(self),
+            migrations: MIGRATIONS.into(),
+            checks: vec![check],
+            ..Capability::new("jobs")
+        }
+    }
+
+    /// Tells which operations there are: who may call one may see the results of its jobs.
+    pub fn set_operations(&self, operations: Vec<Operation>) {
+        self.inner.operations.send_replace(Arc::new(operations));
+    }
+
+    /// An operation by its name, among those that were told.
+    fn operation(&self, name: &str) -> Option<Operation> {
+        self.inner.operations.borrow().iter().find(|operation| operation.name == name).cloned()
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<String, Arc<run::Live>>> {
+        self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> Component {
+        let live = self.live().len();
+        let running = self.inner.config.max_running - self.inner.slots.available_permits();
+        let waiting = live.saturating_sub(running);
+        let full = waiting >= self.inner.config.max_waiting && running == self.inner.config.max_running;
+        let status = if full { Status::Degraded } else { Status::Healthy };
+        Component { status, message: format!("{running} running, {waiting} waiting") }
+    }
+}
+
+#[cfg(test)]
+mod tests;
