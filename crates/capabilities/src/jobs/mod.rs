@@ -50,11 +50,13 @@ pub struct JobsConfig {
     /// For how many seconds a server may be silent before another one marks its jobs as interrupted,
     /// from 10 to 3600. The clocks of servers that share a database must agree better than this.
     pub lease_seconds: u32,
+    /// For how many seconds a job that was asked to stop may go on before it is abandoned, from 0 to 60.
+    pub stop_seconds: u32,
 }
 
 impl Default for JobsConfig {
     fn default() -> Self {
-        Self { max_running: 4, max_waiting: 100, retention_days: 30, lease_seconds: 30 }
+        Self { max_running: 4, max_waiting: 100, retention_days: 30, lease_seconds: 30, stop_seconds: 5 }
     }
 }
 
@@ -69,7 +71,8 @@ impl JobsConfig {
         within("max_running", self.max_running, 1, 1000)?;
         within("max_waiting", self.max_waiting, 0, 10_000)?;
         within("retention_days", self.retention_days as usize, 1, 3650)?;
-        within("lease_seconds", self.lease_seconds as usize, 10, 3600)
+        within("lease_seconds", self.lease_seconds as usize, 10, 3600)?;
+        within("stop_seconds", self.stop_seconds as usize, 0, 60)
     }
 }
 

@@ -30,8 +30,6 @@ use super::store::NewJob;
 const WRITE_EVERY: Duration = Duration::from_millis(500);
 /// How often progress is published as an event, at most.
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
-/// How long work that was asked to stop may take before it is abandoned.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// A job that was accepted.
 pub struct Running {
@@ -307,7 +305,8 @@ impl Jobs {
     ) -> Result<Value> {
         let call = Call { progress: self.progress(live, &call), cancel: live.cancel.clone(), ..call };
         let watched = live.clone();
-        let work = async move { stoppable(&watched, operation.run(call, input)).await };
+        let patience = Duration::from_secs(u64::from(self.inner.config.stop_seconds));
+        let work = async move { stoppable(&watched, patience, operation.run(call, input)).await };
         let mut work = pin!(self.inner.lifecycle.spawn_work(work));
         let stopping = self.inner.lifecycle.stopping();
         let mut write = tokio::time::interval(WRITE_EVERY);
@@ -357,10 +356,14 @@ impl Jobs {
 const SERVER_STOPPED: &str = "the server was stopped";
 
 /// Work that is abandoned when it does not stop soon after it was asked to.
-async fn stoppable(live: &Live, work: impl Future<Output = Result<Value>>) -> Result<Value> {
+async fn stoppable(
+    live: &Live,
+    patience: Duration,
+    work: impl Future<Output = Result<Value>>,
+) -> Result<Value> {
     let patience = async {
         live.cancel.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
+        tokio::time::sleep(patience).await;
     };
     tokio::select! {
         biased;

@@ -408,10 +408,10 @@ async fn stopping_the_server_cancels_what_runs_and_what_waits_and_takes_no_more(
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn work_that_does_not_listen_is_abandoned() {
     let test = sqlite().await;
-    let room = Room::new(&test, JobsConfig::default()).await;
+    let room = Room::new(&test, JobsConfig { stop_seconds: 0, ..JobsConfig::default() }).await;
     let started = room.start(json!({ "wait": true, "stubborn": true })).await.unwrap().detach();
     room.call(&caller(), "cancel_job", json!({ "id": started.job_id })).await.unwrap();
     assert_eq!(room.ended(&started.job_id).await["state"], "cancelled");
@@ -451,7 +451,8 @@ async fn a_result_is_shown_only_to_those_who_may_call_its_operation() {
 async fn a_secret_that_a_job_reveals_is_not_kept() {
     let test = sqlite().await;
     let room = Room::new(&test, JobsConfig::default()).await;
-    let reveal = Operation { effect: Effect::Reveal, ..room.operation() };
+    let mut reveal = room.operation();
+    reveal.effect = Effect::Reveal;
     let running = room.jobs.start(&reveal, Call::new(caller()), json!({})).await.unwrap();
     let id = running.id.clone();
     assert_eq!(running.result.await.unwrap(), json!({ "done": true }));
