@@ -12,7 +12,7 @@ mod config;
 mod redirect;
 mod resolve;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use super::*;
 
 /// A server that answers each request with what `answer` writes, and tells each request's head and body.
-fn server(
+pub(crate) fn server(
     address: &str,
     answer: impl Fn(&str, &mut dyn Write) -> std::io::Result<()> + Send + 'static,
 ) -> (SocketAddr, Receiver<String>) {

@@ -12,6 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Output;
 use super::scrub::{INSTEAD, is_secret_name, scrub};
+use super::trace::{TRACEPARENT, TraceSpan};
 use crate::clock::Clock;
 
 /// The longest text of a field, in bytes; more is cut.
@@ -45,8 +46,8 @@ impl LogLayer {
 }
 
 /// What an event or a span says, in its order.
-#[derive(Default)]
-struct Fields(Vec<(&'static str, Value)>);
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn add(&mut self, field: &Field, value: Value) {
@@ -58,7 +59,12 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<String> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        self.0.iter().map(|(name, value)| (*name, value))
+    }
+
+    /// Takes a field out, as text.
+    pub fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
         match self.0.remove(at).1 {
             Value::String(text) => Some(text),
@@ -134,9 +140,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         };
         let time = self.clock.now().to_rfc3339();
         line.begin(&time, *event.metadata().level(), &target, &message);
+        let spans = || context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        // The innermost: a span can go on with another trace than the one around it.
+        let trace =
+            spans().filter_map(|span| Some(span.extensions().get::<TraceSpan>()?.context.trace)).last();
+        if let Some(trace) = trace.filter(|_| self.style == Style::Json) {
+            fields.0.push(("trace_id", format!("{trace:032x}").into()));
+        }
         line.fields(&fields);
-        let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
-        for span in spans {
+        for span in spans() {
             let extensions = span.extensions();
             line.span(span.name(), extensions.get::<Fields>().unwrap_or(&Fields::default()));
         }
@@ -207,10 +219,12 @@ impl Line {
 
     fn span(&mut self, name: &str, fields: &Fields) {
         self.spans += 1;
+        // The trace is told once, by its id.
+        let fields = fields.0.iter().filter(|(name, _)| *name != TRACEPARENT);
         if !self.json {
             self.text.push_str(if self.spans == 1 { "  in " } else { " > " });
             plain(&mut self.text, name);
-            for (name, value) in &fields.0 {
+            for (name, value) in fields {
                 self.text.push(' ');
                 self.pair(name, value);
             }
@@ -218,7 +232,7 @@ impl Line {
         }
         self.text.push_str(if self.spans == 1 { ",\"spans\":[{\"name\":" } else { ",{\"name\":" });
         quoted(&mut self.text, name);
-        for (name, value) in &fields.0 {
+        for (name, value) in fields {
             self.text.push(',');
             quoted(&mut self.text, if *name == "name" { "name_" } else { name });
             self.text.push(':');

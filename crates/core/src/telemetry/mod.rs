@@ -4,12 +4,17 @@
 //! Control characters in it are escaped, so that what is logged can neither forge a line nor steer a
 //! terminal. What looks like a secret is hidden (see [`scrub`]); code that has one does not log it in
 //! the first place.
+//!
+//! Spans make traces, which are sent to a collector when one is configured; the lines of one trace share
+//! its `trace_id` in any case.
 
+mod export;
 mod layer;
 mod rotate;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -17,16 +22,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, Result};
+use crate::lifecycle::Lifecycle;
+use crate::secret::Secret;
 
 pub use scrub::scrub;
+pub use trace::{TraceContext, traceparent};
 
+use export::Collector;
 use layer::{LogLayer, Style};
 use rotate::RotatingFile;
+use trace::{Finished, TraceLayer};
 
 /// What is written to the server's log, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +57,14 @@ pub struct TelemetryConfig {
     pub keep_files: u32,
     /// Whether files that were put aside are compressed (`NAME.1.gz`).
     pub compress: bool,
+    /// Where traces are sent, a collector that speaks OTLP over HTTP, such as
+    /// `http://127.0.0.1:4318/v1/traces`. Empty: nowhere.
+    pub traces_url: String,
+    /// The `Authorization` header for the collector, such as `Bearer ...`.
+    pub traces_authorization: Secret,
+    /// Which share of the traces that begin here is sent, from 0 to 1. A caller that sends a `traceparent`
+    /// decides for its own.
+    pub traces_share: f64,
 }
 
 /// How lines of the log look.
@@ -69,6 +88,9 @@ impl Default for TelemetryConfig {
             max_file_bytes: 50 << 20,
             keep_files: 5,
             compress: true,
+            traces_url: String::new(),
+            traces_authorization: Secret::default(),
+            traces_share: 1.0,
         }
     }
 }
@@ -91,7 +113,11 @@ impl TelemetryConfig {
             let text = format!("log.keep_files: {} is too many; use at most 1000", self.keep_files);
             return Err(Error::invalid(text));
         }
-        Ok(())
+        if !(0.0..=1.0).contains(&self.traces_share) {
+            let text = format!("log.traces_share: {} is not from 0 to 1", self.traces_share);
+            return Err(Error::invalid(text));
+        }
+        Collector::new(self).map(drop)
     }
 
     fn style(&self, terminal: bool) -> Style {
@@ -108,6 +134,16 @@ impl TelemetryConfig {
 #[must_use = "the log ends when this is dropped"]
 pub struct TelemetryGuard {
     output: Output,
+    traces: Option<(Arc<Collector>, mpsc::Receiver<Finished>)>,
+}
+
+impl TelemetryGuard {
+    /// Sends traces to the collector, if one is configured, until the server stops.
+    pub fn send_traces(&mut self, life: &Lifecycle) {
+        if let Some((collector, ended)) = self.traces.take() {
+            export::spawn(life, collector, ended);
+        }
+    }
 }
 
 impl Drop for TelemetryGuard {
@@ -117,7 +153,8 @@ impl Drop for TelemetryGuard {
     }
 }
 
-/// Starts the log of a server. A panic is logged too, as an error.
+/// Starts the log of a server. A panic is logged too, as an error. Traces are sent once
+/// [`TelemetryGuard::send_traces`] is called.
 ///
 /// # Errors
 /// `Invalid` for a configuration that cannot be used, `Unavailable` for a file that cannot be written.
@@ -134,9 +171,17 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard> {
         }
         None => (Output::new(std::io::stderr()), std::io::stderr().is_terminal()),
     };
-    start(&config.level, LogLayer::new(config.style(terminal), output.clone()))?;
+    let (ended, traces) = match Collector::new(config)? {
+        Some(collector) => {
+            let (sender, receiver) = mpsc::channel(export::MAX_WAITING);
+            (Some(sender), Some((Arc::new(collector), receiver)))
+        }
+        None => (None, None),
+    };
+    let log = LogLayer::new(config.style(terminal), output.clone());
+    start(&config.level, log, TraceLayer::new(config.traces_share, ended))?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(TelemetryGuard { output })
+    Ok(TelemetryGuard { output, traces })
 }
 
 /// Starts the log of a command: warnings on the standard error for people, unless the configuration
@@ -151,11 +196,11 @@ pub fn init_for_command(config: &TelemetryConfig) -> Result<()> {
         LogFormat::Json => Style::Json,
         LogFormat::Auto | LogFormat::Text => Style::Text { colour: std::io::stderr().is_terminal() },
     };
-    start(level, LogLayer::new(style, Output::new(std::io::stderr())))
+    start(level, LogLayer::new(style, Output::new(std::io::stderr())), TraceLayer::new(0.0, None))
 }
 
-fn start(level: &str, layer: LogLayer) -> Result<()> {
-    let subscriber = tracing_subscriber::registry().with(filter(level)?).with(layer);
+fn start(level: &str, log: LogLayer, trace: TraceLayer) -> Result<()> {
+    let subscriber = tracing_subscriber::registry().with(filter(level)?).with(log).with(trace);
     subscriber.try_init().map_err(|error| Error::internal(format!("the log was started already: {error}")))
 }
 

@@ -19,6 +19,7 @@ fn logged(level: &str, style: Style, events: impl FnOnce()) -> String {
     let clock = Clock::manual(Time(1_700_000_000_123_456));
     let layer = LogLayer::new(style, Output::new(memory.clone())).at(clock);
     let subscriber = tracing_subscriber::registry().with(filter(level).unwrap()).with(layer);
+    let subscriber = subscriber.with(TraceLayer::new(0.0, None));
     tracing::subscriber::with_default(subscriber, events);
     let bytes = memory.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -129,6 +130,12 @@ fn a_wrong_configuration_names_its_key() {
     let many = TelemetryConfig { keep_files: 5000, ..TelemetryConfig::default() };
     assert!(many.validate().unwrap_err().message.starts_with("log.keep_files: "));
     let nowhere = TelemetryConfig { file: Some("/proc/opsroom/x.log".into()), ..TelemetryConfig::default() };
+    for url in ["x", "ftp://h/", "http://u:p@h/", "http://"] {
+        let wrong = TelemetryConfig { traces_url: url.to_owned(), ..TelemetryConfig::default() };
+        assert!(wrong.validate().expect_err(url).message.starts_with("log.traces_url: "));
+    }
+    let share = TelemetryConfig { traces_share: f64::NAN, ..TelemetryConfig::default() };
+    assert!(share.validate().unwrap_err().message.starts_with("log.traces_share: "));
     assert!(init(&nowhere).err().unwrap().message.starts_with("log.file: "));
 }
 
@@ -148,4 +155,104 @@ fn a_server_logs_to_its_file_and_a_panic_is_a_line_too() {
     assert_eq!((&lines[0]["message"], &lines[0]["port"]), (&"listening".into(), &8008.into()));
     assert_eq!((&lines[1]["level"], &lines[1]["message"]), (&"error".into(), &"panicked: boom".into()));
     assert!(lines[1]["panic.place"].as_str().unwrap().contains("telemetry"));
+}
+
+const HEADER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn the_lines_of_a_trace_share_its_id_and_a_caller_s_trace_is_gone_on_with() {
+    let text = logged("info", Style::Json, || {
+        tracing::info!("outside");
+        let _request = tracing::info_span!("request", traceparent = HEADER).entered();
+        let _call = tracing::info_span!("call").entered();
+        tracing::info!("inside");
+        let next = TraceContext::parse(&traceparent().unwrap()).unwrap();
+        assert_eq!(format!("{:032x}", next.trace), &HEADER[3..35]);
+        assert_ne!(format!("{:016x}", next.span), &HEADER[36..52]);
+    });
+    let lines = json_lines(&text);
+    assert_eq!(lines[0].get("trace_id"), None);
+    assert_eq!(lines[1]["trace_id"], &HEADER[3..35]);
+    assert_eq!(lines[1]["spans"], serde_json::json!([{ "name": "request" }, { "name": "call" }]));
+    assert_eq!(traceparent(), None, "there is no span");
+}
+
+#[test]
+fn a_wrong_traceparent_begins_a_new_trace() {
+    let text = logged("info", Style::Json, || {
+        let _request = tracing::info_span!("request", traceparent = "00-zz").entered();
+        tracing::info!("inside");
+    });
+    assert_eq!(json_lines(&text)[0]["trace_id"].as_str().unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn ended_spans_reach_the_collector_without_secrets() {
+    let (place, requests) = crate::egress::tests::server("127.0.0.1", |_, out| {
+        out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+    });
+    let config = TelemetryConfig {
+        traces_url: format!("http://{place}/v1/traces"),
+        traces_authorization: "Bearer for-the-collector".into(),
+        ..TelemetryConfig::default()
+    };
+    let (ended, receiver) = mpsc::channel(8);
+    let log = LogLayer::new(Style::Json, Output::new(std::io::sink()));
+    let subscriber = tracing_subscriber::registry().with(log).with(TraceLayer::new(1.0, Some(ended)));
+    tracing::subscriber::with_default(subscriber, || {
+        let request = tracing::info_span!(
+            "request",
+            traceparent = HEADER,
+            otel.kind = "server",
+            otel.name = "GET /jobs"
+        );
+        let _in = request.enter();
+        let _call = tracing::info_span!("call", rows = 3, share = 0.5, token = "hunter2").entered();
+        tracing::error!("it failed with password=hunter2");
+    });
+    let life = Lifecycle::new();
+    export::spawn(&life, Arc::new(Collector::new(&config).unwrap().unwrap()), receiver);
+    life.finish(std::time::Duration::from_secs(20)).await.unwrap();
+
+    let request = requests.try_recv().expect("the spans were sent before the end");
+    assert!(request.starts_with("POST /v1/traces "), "{request}");
+    assert!(request.to_ascii_lowercase().contains("authorization: bearer for-the-collector"), "{request}");
+    assert!(!request.contains("hunter2"), "{request}");
+    let body: Value = serde_json::from_str(request.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let resource = &body["resourceSpans"][0];
+    assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "opsroom");
+    let [call, outer] = resource["scopeSpans"][0]["spans"].as_array().unwrap().as_slice() else {
+        panic!("{body}")
+    };
+    assert_eq!(
+        (&call["name"], &outer["name"], &outer["kind"]),
+        (&"call".into(), &"GET /jobs".into(), &2.into())
+    );
+    assert_eq!((&outer["traceId"], &outer["parentSpanId"]), (&HEADER[3..35].into(), &HEADER[36..52].into()));
+    assert_eq!((&call["traceId"], &call["parentSpanId"]), (&outer["traceId"], &outer["spanId"]));
+    assert_eq!(call["attributes"][0], serde_json::json!({ "key": "rows", "value": { "intValue": "3" } }));
+    assert_eq!(call["attributes"][1]["value"]["doubleValue"], 0.5);
+    assert_eq!((&call["status"]["code"], outer["status"].get("code")), (&2.into(), None));
+    let nanoseconds = |name: &str| call[name].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(nanoseconds("startTimeUnixNano") <= nanoseconds("endTimeUnixNano"));
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_stops_nothing_and_unsampled_traces_are_not_sent() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}/v1/traces");
+    let config = TelemetryConfig { traces_url: url, ..TelemetryConfig::default() };
+    let (ended, mut receiver) = mpsc::channel(8);
+    let log = LogLayer::new(Style::Json, Output::new(std::io::sink()));
+    let subscriber = tracing_subscriber::registry().with(log).with(TraceLayer::new(1.0, Some(ended)));
+    tracing::subscriber::with_default(subscriber, || {
+        drop(tracing::info_span!("unsampled", traceparent = HEADER.replace("-01", "-00")));
+        // More than can wait: the rest is left out.
+        (0..20).for_each(|_| drop(tracing::info_span!("sampled")));
+    });
+    assert_eq!(receiver.len(), 8);
+    assert_eq!(receiver.try_recv().unwrap().name, "sampled");
+    let life = Lifecycle::new();
+    export::spawn(&life, Arc::new(Collector::new(&config).unwrap().unwrap()), receiver);
+    assert!(life.finish(std::time::Duration::from_secs(20)).await.is_ok());
 }
