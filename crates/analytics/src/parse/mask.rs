@@ -56,8 +56,7 @@ impl Masker {
         let message = if cut { &message[..self.max_bytes] } else { message };
         let mut at = 0;
         let mut fields = 0;
-        // The last field if it repeats itself for as long as it is the same and varies: a list.
-        let mut last = 0..0;
+        let mut starts = Starts::default();
         loop {
             while at < message.len() && CLASS[message[at] as usize] == SPACE {
                 at += 1;
@@ -72,18 +71,63 @@ impl Masker {
             if fields > 0 {
                 shape.push(b' ');
             }
-            let start = shape.len();
+            starts.push(shape.len());
             at = if self.inside { mask_field(message, at, shape) } else { plain_field(message, at, shape) };
-            if shape[last.clone()] == shape[start..] && shape[start..].contains(&WILD) {
-                shape.truncate(start - 1);
-            } else {
-                last = start..shape.len();
-                fields += 1;
-            }
+            fields += 1;
+            fields -= starts.fold_list(shape);
         }
         if cut {
             shape.extend_from_slice(&[b' ', WILD]);
         }
+    }
+}
+
+/// Where the last fields of a shape begin, to see when it repeats itself: a list.
+#[derive(Default)]
+struct Starts {
+    at: [usize; REMEMBERED],
+    count: usize,
+    /// How many at the begin were overwritten.
+    lost: usize,
+}
+
+/// Fields whose begin is remembered.
+const REMEMBERED: usize = 32;
+
+/// Fields of a list's item.
+const MAX_PERIOD: usize = 6;
+
+impl Starts {
+    fn push(&mut self, start: usize) {
+        self.at[self.count % REMEMBERED] = start;
+        self.count += 1;
+        self.lost = self.lost.max(self.count.saturating_sub(REMEMBERED));
+    }
+
+    /// Where the field `back` before the end begins; the last is 1 back.
+    fn back(&self, back: usize) -> usize {
+        self.at[(self.count - back) % REMEMBERED]
+    }
+
+    /// Takes the last fields off the shape if they are the same as the ones before and vary; says how many
+    /// they were.
+    fn fold_list(&mut self, shape: &mut Vec<u8>) -> usize {
+        let last = self.back(1);
+        for period in 1..=MAX_PERIOD.min((self.count - self.lost) / 2) {
+            // Most fields are unlike the one a period before.
+            let before = self.back(period + 1);
+            let end = if period == 1 { last } else { self.back(period) };
+            if end - before - 1 != shape.len() - last || shape[before..end - 1] != shape[last..] {
+                continue;
+            }
+            let (first, second) = (self.back(2 * period), self.back(period));
+            if shape[first..second - 1] == shape[second..] && memchr::memchr(WILD, &shape[second..]).is_some() {
+                shape.truncate(second - 1);
+                self.count -= period;
+                return period;
+            }
+        }
+        0
     }
 }
 
@@ -158,7 +202,7 @@ fn mask_word(message: &[u8], field: usize, start: usize, shape: &mut Vec<u8>) ->
     }
     let word = &message[start..end];
     if seen & DIGIT == 0 {
-        if is_long_hex(word) {
+        if is_long_hex(word) || is_date_word(message, start, end) {
             shape.push(WILD);
         } else {
             shape.extend_from_slice(word);
@@ -206,6 +250,23 @@ fn kept_prefix(word: &[u8]) -> usize {
 /// Whether a word without digits is a hash or an address all the same.
 fn is_long_hex(word: &[u8]) -> bool {
     word.len() >= 8 && word.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Whether a word is the month or the day of the week of a date: `Jul 01`, `Fri Jul 01`.
+fn is_date_word(message: &[u8], start: usize, end: usize) -> bool {
+    if end - start != 3 || !message[start].is_ascii_uppercase() || message.get(end) != Some(&b' ') {
+        return false;
+    }
+    let rest = &message[end..].trim_ascii_start();
+    match &message[start..end] {
+        b"Jan" | b"Feb" | b"Mar" | b"Apr" | b"May" | b"Jun" | b"Jul" | b"Aug" | b"Sep" | b"Oct" | b"Nov" | b"Dec" => {
+            rest.first().is_some_and(u8::is_ascii_digit)
+        }
+        b"Mon" | b"Tue" | b"Wed" | b"Thu" | b"Fri" | b"Sat" | b"Sun" => {
+            rest.len() > 3 && is_date_word(rest, 0, 3)
+        }
+        _ => false,
+    }
 }
 
 /// The end of a hardware address, an IPv6 address or a time of day: short hexadecimal groups between
@@ -317,6 +378,7 @@ mod tests {
             ("from hdfs://h:9000/a/b to C:\\Windows\\x.dll", "from * to *"),
             ("peer 5c:50:15:4c:18:13 and fe80::1 at 12:00:01.25", "peer * and * at *"),
             ("id 7bb1e3a0-9c1f-4c55-a0b4-2f6a7e12d001 of abcdefab", "id * of *"),
+            ("changed Fri Jul 01 08:16:53 in May", "changed * in May"),
             ("read/write ratio for a/b", "read/write ratio for a/b"),
         ] {
             assert_eq!(shape_of(true, message), shape, "{message}");
@@ -326,6 +388,9 @@ mod tests {
     #[test]
     fn a_list_of_variables_is_one() {
         assert_eq!(shape_of(true, "speeds ( 3552 3534 3391 ) @0x1 @0x2"), "speeds ( * ) @*");
+        assert_eq!(shape_of(true, "set n-1 0x1 <ok> n-2 0x2 <ok> n-3 0x3 <ok>"), "set n-* * <ok>");
+        assert_eq!(shape_of(true, &"a 1 b ".repeat(100)), "a * b");
+        assert_eq!(shape_of(true, "no no no it is it is"), "no no no it is it is");
     }
 
     #[test]

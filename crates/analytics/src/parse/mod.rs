@@ -18,6 +18,7 @@
 //!   out to be one are folded: [`LogParser::resolve`] says where an id went.
 
 mod align;
+mod evidence;
 mod group;
 mod header;
 mod level;

@@ -1,66 +1,63 @@
-//! Deciding which groups are one: where many messages agree in all but one place, that place varies.
+//! Deciding which groups are one, over all groups together.
+//!
+//! Groups that agree in all places but one are a *family*; whether its place is a variable is
+//! [`super::evidence`]'s to say. Folding one family may make another visible, so this goes on until nothing
+//! changes. Then come groups that differ in several places at once.
 
+use super::evidence;
 use super::group::{self, Field, Group};
-use super::shapes::{self, HashedMap};
+use super::mask::WILD;
+use super::shapes::HashedMap;
 
 /// Which group each one would be folded into, and the patterns of those that took others in.
 pub(super) struct Plan {
-    roots: Vec<u32>,
+    parents: Vec<u32>,
     patterns: Vec<Option<Vec<Field>>>,
+    counts: Vec<u64>,
+}
+
+/// Places of a pattern that are tried as variables.
+const LOOKED_AT: usize = 64;
+/// Rounds of folding; each but the last makes at least one group fewer.
+const ROUNDS: usize = 12;
+/// Groups of one length and begin that are compared in pairs.
+const COMPARED: usize = 160;
+
+/// Decides over all groups that are alive.
+pub(super) fn plan(groups: &[Group]) -> Plan {
+    let mut plan = Plan {
+        parents: (0..groups.len() as u32).collect(),
+        patterns: groups.iter().map(|_| None).collect(),
+        counts: groups.iter().map(|g| g.count).collect(),
+    };
+    for _ in 0..ROUNDS {
+        let changed = plan.fold_families(groups);
+        if !changed && !plan.fold_similar(groups) {
+            break;
+        }
+    }
+    plan
 }
 
 impl Plan {
     /// The group that `at` is folded into, or itself.
-    pub fn root(&self, at: u32) -> u32 {
-        self.roots[at as usize]
+    pub fn root(&self, mut at: u32) -> u32 {
+        while self.parents[at as usize] != at {
+            at = self.parents[at as usize];
+        }
+        at
     }
 
     /// The pattern of a group once others were folded into it.
     pub fn fields<'a>(&'a self, at: u32, groups: &'a [Group]) -> &'a [Field] {
         self.patterns[at as usize].as_deref().unwrap_or(&groups[at as usize].fields)
     }
-}
 
-const LOOKED_AT: usize = 48;
-const MANY_VALUES: usize = 6;
-
-/// Decides over all groups that are alive.
-pub(super) fn plan(groups: &[Group]) -> Plan {
-    let mut plan =
-        Plan { roots: (0..groups.len() as u32).collect(), patterns: groups.iter().map(|_| None).collect() };
-    loop {
-        let mut families: HashedMap<Vec<u32>> = HashedMap::default();
-        let mut order = Vec::new();
-        for at in 0..groups.len() as u32 {
-            let fields = plan.fields(at, groups);
-            if plan.root(at) != at || fields.is_empty() {
-                continue;
-            }
-            for place in 0..fields.len().min(LOOKED_AT) {
-                let key = family_key(fields, place);
-                let members = families.entry(key).or_insert_with(|| {
-                    order.push(key);
-                    Vec::new()
-                });
-                members.push(at);
-            }
-        }
-        let mut changed = false;
-        for key in order {
-            let members = &families[&key];
-            if members.len() >= MANY_VALUES {
-                for &at in &members[1..] {
-                    changed |= plan.fold(members[0], at, groups);
-                }
-            }
-        }
-        if !changed {
-            return plan;
-        }
+    fn alive(&self, groups: &[Group]) -> Vec<u32> {
+        let alive = |&at: &u32| self.parents[at as usize] == at && !groups[at as usize].fields.is_empty();
+        (0..groups.len() as u32).filter(alive).collect()
     }
-}
 
-impl Plan {
     fn fold(&mut self, a: u32, b: u32, groups: &[Group]) -> bool {
         let (a, b) = (self.root(a), self.root(b));
         if a == b {
@@ -70,21 +67,119 @@ impl Plan {
         let pairs = self.fields(to, groups).iter().zip(self.fields(from, groups));
         let pattern = pairs.map(|(x, y)| group::generalise(x, y)).collect();
         self.patterns[to as usize] = Some(pattern);
-        for root in &mut self.roots {
-            if *root == from {
-                *root = to;
+        self.counts[to as usize] += self.counts[from as usize];
+        self.parents[from as usize] = to;
+        true
+    }
+
+    /// Folds the families whose one place is a variable.
+    fn fold_families(&mut self, groups: &[Group]) -> bool {
+        let mut families = Families::default();
+        for at in self.alive(groups) {
+            let fields = self.fields(at, groups);
+            let hashes = place_hashes(fields);
+            let all = hashes.iter().fold(0u64, |sum, h| sum.wrapping_add(*h));
+            for (place, hash) in hashes.iter().enumerate().take(LOOKED_AT) {
+                families.add(mix(all.wrapping_sub(*hash), (fields.len() << 16 | place) as u64), place, at);
             }
         }
-        true
+        let mut changed = false;
+        for (place, members) in families.of_two_or_more() {
+            // An earlier family of this round may have changed them.
+            let members: Vec<u32> = members.into_iter().filter(|&at| self.root(at) == at).collect();
+            let values: Vec<(&[u8], u64)> = members
+                .iter()
+                .map(|&at| (&*self.fields(at, groups)[place], self.counts[at as usize]))
+                .collect();
+            if members.len() > 1 && evidence::varies(self.fields(members[0], groups), place, &values) {
+                for &at in &members[1..] {
+                    changed |= self.fold(members[0], at, groups);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Folds long groups that differ in the same few places, each time in all of them.
+    fn fold_similar(&mut self, groups: &[Group]) -> bool {
+        let mut buckets = Families::default();
+        for at in self.alive(groups) {
+            let fields = self.fields(at, groups);
+            if fields.len() >= evidence::LONG && !fields[0].contains(&WILD) {
+                buckets.add(mix(super::shapes::hash(&fields[0]), fields.len() as u64), 0, at);
+            }
+        }
+        let mut families = Families::default();
+        for (_, members) in buckets.of_two_or_more() {
+            let members = &members[..members.len().min(COMPARED)];
+            for (n, &a) in members.iter().enumerate() {
+                for &b in &members[n + 1..] {
+                    self.add_pair(a, b, groups, &mut families);
+                }
+            }
+        }
+        let mut changed = false;
+        for (_, mut members) in families.of_two_or_more() {
+            members.sort_unstable();
+            members.dedup();
+            if members.len() >= evidence::SIMILAR {
+                for &at in &members[1..] {
+                    changed |= self.fold(members[0], at, groups);
+                }
+            }
+        }
+        changed
+    }
+
+    fn add_pair(&self, a: u32, b: u32, groups: &[Group], families: &mut Families) {
+        let (left, right) = (self.fields(a, groups), self.fields(b, groups));
+        let most = evidence::places_that_may_differ(left.len());
+        let mut places = Vec::new();
+        for place in 0..left.len() {
+            if left[place] != right[place] {
+                if places.len() == most {
+                    return;
+                }
+                places.push(place);
+            }
+        }
+        let mut hashes = place_hashes(left);
+        for &place in &places {
+            hashes[place] = place as u64;
+        }
+        let key = hashes.iter().fold(left.len() as u64, |key, &h| mix(key, h));
+        families.add(key, places.len(), a);
+        families.add(key, places.len(), b);
     }
 }
 
-fn family_key(fields: &[Field], place: usize) -> u64 {
-    let mut key = (fields.len() as u64) << 32 | place as u64;
-    for (at, field) in fields.iter().enumerate() {
-        if at != place {
-            key = shapes::hash(&[key.to_le_bytes(), shapes::hash(field).to_le_bytes()].concat());
+/// Groups by key, in the order in which the keys first came, so that the same groups give the same plan.
+#[derive(Default)]
+struct Families {
+    index: HashedMap<usize>,
+    list: Vec<(usize, Vec<u32>)>,
+}
+
+impl Families {
+    fn add(&mut self, key: u64, place: usize, member: u32) {
+        let at = *self.index.entry(key).or_insert(self.list.len());
+        if at == self.list.len() {
+            self.list.push((place, Vec::new()));
         }
+        self.list[at].1.push(member);
     }
-    key
+
+    fn of_two_or_more(self) -> impl Iterator<Item = (usize, Vec<u32>)> {
+        self.list.into_iter().filter(|(_, members)| members.len() > 1)
+    }
+}
+
+/// A hash for each field at its place.
+fn place_hashes(fields: &[Field]) -> Vec<u64> {
+    fields.iter().enumerate().map(|(place, field)| mix(super::shapes::hash(field), place as u64)).collect()
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
+    (product as u64) ^ (product >> 64) as u64
 }
