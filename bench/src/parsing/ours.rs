@@ -41,8 +41,25 @@ pub fn time_parsing(lines: &[Vec<u8>]) -> f64 {
     })
 }
 
+/// Prints lines whose header was cut elsewhere than the truth says.
+fn show_headers(system: &System) {
+    let mut parser = LogParser::new(ParserConfig::default());
+    let mut wrong = 0;
+    for (at, (line, message)) in system.raw.iter().zip(&system.messages).enumerate() {
+        let parsed = parser.push(line);
+        if parsed.message.trim_ascii() != message.trim_ascii() {
+            wrong += 1;
+            if wrong <= 12 || at % 250 == 0 {
+                println!("   {:>5} {:?} {}", at + 1, parsed.kind, String::from_utf8_lossy(&parsed.message));
+            }
+        }
+    }
+    println!("{wrong} headers of {} end elsewhere than the truth says", system.name);
+}
+
 /// Prints where the groups of a system are not the true ones, on messages and on raw lines.
 pub fn show(system: &System) {
+    show_headers(system);
     for (title, ids) in [("messages", mine(&system.messages)), ("raw lines", parse(&system.raw))] {
         println!("== {} of {}", title, system.name);
         let mut found: BTreeMap<u32, BTreeMap<&str, (usize, usize)>> = BTreeMap::new();

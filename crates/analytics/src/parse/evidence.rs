@@ -10,7 +10,7 @@ use super::mask::WILD;
 /// Fields from which on messages may be one though they differ in several places.
 pub(super) const LONG: usize = 8;
 /// Messages that must differ in the same places to be one.
-pub(super) const SIMILAR: usize = 4;
+const SIMILAR: usize = 4;
 /// Plain words at one place from which on it may be a variable.
 const WORDS: usize = 6;
 /// The same at the message's first word.
@@ -37,10 +37,14 @@ enum Spelling {
 /// Whether `place` of the messages like `pattern` is a variable, by the values that stand there and how
 /// often each does.
 pub(super) fn varies(pattern: &[Field], place: usize, values: &[(&[u8], u64)]) -> bool {
-    let common = values[1..].iter().fold(Field::from(values[0].0), |c, (v, _)| group::generalise(&c, v));
-    let (head, tail) = around(&common);
-    let middles: Vec<&[u8]> = values.iter().map(|(v, _)| inner(v, head, tail)).collect();
-    let spellings: Vec<Spelling> = middles.iter().map(|m| spelling(m)).collect();
+    let first = values[0].0;
+    let (head, tail) = values[1..].iter().fold((first.len(), first.len()), |(head, tail), (value, _)| {
+        let common = group::common_ends(first, value, false);
+        (head.min(common.0), tail.min(common.1))
+    });
+    let middle = |value: &'_ [u8]| spelling(&value[head.min(value.len())..value.len().max(head + tail) - tail]);
+    let spellings: Vec<Spelling> = values.iter().map(|(value, _)| middle(value)).collect();
+    let (head, tail) = (&first[..head], &first[first.len() - tail..]);
     let words = spellings.iter().filter(|&&s| s == Spelling::Word).count();
     let constants = pattern.iter().enumerate().filter(|(at, f)| *at != place && is_text(f)).count()
         + usize::from(is_text(head) || is_text(tail));
@@ -50,10 +54,11 @@ pub(super) fn varies(pattern: &[Field], place: usize, values: &[(&[u8], u64)]) -
     if constants == 0 {
         return false;
     }
-    if spellings.contains(&Spelling::Wild) && place > 0 {
+    let opens = !is_text(head) && !pattern[..place].iter().any(|f| is_text(f));
+    if spellings.contains(&Spelling::Wild) && !opens || names_someone(pattern, place, head) {
         return true;
     }
-    let needed = if place == 0 && head.is_empty() { FIRST_WORDS } else { WORDS };
+    let needed = if opens { FIRST_WORDS } else { WORDS };
     if values.len() < needed {
         return false;
     }
@@ -61,16 +66,24 @@ pub(super) fn varies(pattern: &[Field], place: usize, values: &[(&[u8], u64)]) -
     values.len() >= MANY_WORDS || rare * 4 >= values.len()
 }
 
-/// What a pattern's field has before its first and after its last variable.
-fn around(common: &[u8]) -> (&[u8], &[u8]) {
-    let first = common.iter().position(|&b| b == WILD).unwrap_or(common.len());
-    let last = common.iter().rposition(|&b| b == WILD).map_or(common.len(), |at| at + 1);
-    (&common[..first], &common[last..])
+/// Whether messages of one length that differ in the same few places are one: in each of these places
+/// hardly two have the same value, as they would if it told of a state.
+pub(super) fn vary_together(patterns: &[&[Field]]) -> bool {
+    let Some(first) = patterns.first().filter(|_| patterns.len() >= SIMILAR) else { return false };
+    (0..first.len()).all(|place| {
+        let mut values: Vec<&[u8]> = patterns.iter().map(|p| &*p[place]).collect();
+        values.sort_unstable();
+        values.dedup();
+        values.len() == 1 || values.len() * 4 >= patterns.len() * 3
+    })
 }
 
-fn inner<'v>(value: &'v [u8], head: &[u8], tail: &[u8]) -> &'v [u8] {
-    let value = value.strip_prefix(head).unwrap_or(value);
-    value.strip_suffix(tail).unwrap_or(value)
+/// Whether what stands before a value says that it is a name: `for user root`, `host=a`.
+fn names_someone(pattern: &[Field], place: usize, head: &[u8]) -> bool {
+    let before = if head.is_empty() { place.checked_sub(1).map_or(&[][..], |at| &pattern[at]) } else { head };
+    let word = before.strip_suffix(b"=").or_else(|| before.strip_suffix(b":")).unwrap_or(before);
+    let start = word.iter().rposition(|b| !b.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+    [&b"user"[..], b"username", b"host", b"hostname"].iter().any(|name| name.eq_ignore_ascii_case(&word[start..]))
 }
 
 fn spelling(value: &[u8]) -> Spelling {

@@ -113,23 +113,36 @@ pub(super) fn all_fit(pattern: &[Field], fields: &[Field]) -> bool {
     pattern.len() == fields.len() && pattern.iter().zip(fields).all(|(p, f)| fits(p, f))
 }
 
-/// The narrowest field that both fit, cut at marks so that no word is split: `user=root` and `user=adm`
-/// give `user=*`.
-pub(super) fn generalise(a: &[u8], b: &[u8]) -> Field {
-    if a == b {
-        return a.into();
-    }
-    let cut = |b: &u8| !(b.is_ascii_alphanumeric() || *b == b'_' || *b >= 128);
+/// A mark between the words of a name: `a.b-c`.
+fn is_joint(byte: u8) -> bool {
+    matches!(byte, b'.' | b'-' | b'+' | b'~' | b'$' | b'@' | b'#')
+}
+
+/// How many bytes two fields have in common at their begin and at their end, cut at marks so that no name
+/// is split, or, when that is allowed, at the joints of names too.
+pub(super) fn common_ends(a: &[u8], b: &[u8], joints: bool) -> (usize, usize) {
+    let cut = |&b: &u8| {
+        !(b.is_ascii_alphanumeric() || b == b'_' || b >= 128 || b == WILD) && (joints || !is_joint(b))
+    };
     let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let head = a[..common].iter().rposition(cut).map_or(0, |at| at + 1);
     let left = a.len().min(b.len()) - head;
     let common = a.iter().rev().zip(b.iter().rev()).take(left).take_while(|(x, y)| x == y).count();
-    let tail = a[a.len() - common..].iter().position(cut).map_or(a.len(), |at| a.len() - common + at);
+    let tail = a[a.len() - common..].iter().position(cut).map_or(0, |at| common - at);
+    (head, tail)
+}
+
+/// The narrowest field that both fit: `user=root` and `user=adm` give `user=*`.
+pub(super) fn generalise(a: &[u8], b: &[u8]) -> Field {
+    if a == b {
+        return a.into();
+    }
+    let (head, tail) = common_ends(a, b, true);
     let mut field = a[..head].to_vec();
     if field.last() != Some(&WILD) {
         field.push(WILD);
     }
-    let rest = &a[tail..];
+    let rest = &a[a.len() - tail..];
     field.extend_from_slice(rest.strip_prefix(&[WILD]).unwrap_or(rest));
     field.into()
 }

@@ -145,40 +145,84 @@ impl HeaderReader {
         }
     }
 
-    /// Moves the header's end over the units that belong to it.
+    /// Moves the header's end over the units that belong to it, but not over the whole line: there is a
+    /// message, if only a level's word.
     fn end(&self, line: &[u8], found: &[Unit], header: &mut Header) {
-        let mut prose = false;
+        let mut gap = Gap::default();
         let mut named = false;
         for (place, unit) in found.iter().enumerate() {
-            let usual = header.timed && self.kinds[place][unit.kind as usize] * 100 >= self.timed * USUAL;
+            let text = &line[unit.start..unit.end];
+            let usual = header.timed && self.is_usual(place, unit.kind);
             let belongs = match unit.kind {
                 Kind::Level => {
-                    let first = header.level.is_none();
-                    if first && (!prose || usual) {
+                    let first = header.level.is_none() && gap.prose == 0;
+                    if first {
                         header.level = unit.level;
                     }
-                    usual || (first && !named && !prose && (header.timed || is_loud(line, unit)))
+                    let alone = header.timed || is_loud(text);
+                    (usual && gap.words == 0) || (first && !named && alone)
                 }
-                Kind::Process => place <= 2 || usual,
+                Kind::Process => !named && place <= 2,
                 Kind::Close => true,
-                Kind::Name | Kind::Bracket | Kind::Dash | Kind::Pipe => usual,
+                // `sandboxd[129] ([31211]):`
+                Kind::Bracket if named && line[header.end - 1] == b']' && text.ends_with(b":") => true,
+                Kind::Name | Kind::Bracket => usual && gap.may_be_header(place, 0),
+                Kind::Dash | Kind::Pipe => usual && gap.may_be_header(place, usize::from(self.timed >= 16)),
                 Kind::Number | Kind::Word => false,
             };
-            if belongs {
+            if belongs && line[unit.end..].iter().any(|&b| !is_space(b)) {
                 header.end = unit.end;
                 named |= matches!(unit.kind, Kind::Process | Kind::Name);
+                gap = Gap::default();
+            } else {
+                gap.add(unit, text);
             }
-            prose |= unit.kind == Kind::Word && !is_cryptic(&line[unit.start..unit.end]);
             if !header.timed && (place > 2 || !belongs) {
                 break;
             }
         }
     }
+
+    /// Whether nearly all lines have such a unit at a place. A process without a number is a name, and a
+    /// dash may come a little earlier or later.
+    fn is_usual(&self, place: usize, kind: Kind) -> bool {
+        let at = |place: usize, kind: Kind| self.kinds[place][kind as usize];
+        let count = match kind {
+            Kind::Name => at(place, Kind::Name) + at(place, Kind::Process),
+            Kind::Dash if place < 4 => (0..4).map(|p| at(p, Kind::Dash)).sum(),
+            _ => at(place, kind),
+        };
+        count * 100 >= self.timed * USUAL
+    }
+}
+
+/// The units since the header's last sure end that are no marks.
+#[derive(Default)]
+struct Gap {
+    words: usize,
+    /// Those that could begin a message.
+    prose: usize,
+}
+
+impl Gap {
+    fn add(&mut self, unit: &Unit, text: &[u8]) {
+        if !matches!(unit.kind, Kind::Number | Kind::Bracket | Kind::Dash) {
+            self.words += 1;
+            let dotted = text.windows(3).any(|w| w[1] == b'.' && w[0] != b'.' && w[2] != b'.');
+            let odd = text.iter().any(|b| matches!(b, b'<' | b'>' | b'(' | b')' | b'"' | b'=' | b',' | b'{'));
+            self.prose += usize::from(odd || (!is_cryptic(text) && !dotted));
+        }
+    }
+
+    /// Whether a mark after this gap may still be the header's: words that could begin a message must be
+    /// few, except that the first after the time is a host or a program.
+    fn may_be_header(&self, place: usize, allowed: usize) -> bool {
+        self.words <= 2 && self.prose <= allowed.max(usize::from(place == 1))
+    }
 }
 
 /// Without a time, a level opens a header only as `ERROR`, `[error]` or `error:`.
-fn is_loud(line: &[u8], unit: &Unit) -> bool {
-    let text = &line[unit.start..unit.end];
+fn is_loud(text: &[u8]) -> bool {
     let letters = text.iter().filter(|b| b.is_ascii_alphabetic());
     letters.clone().all(u8::is_ascii_uppercase) || text.starts_with(b"[") || text.ends_with(b":")
 }

@@ -120,9 +120,11 @@ impl Plan {
         }
         let mut changed = false;
         for (_, mut members) in families.of_two_or_more() {
+            members.retain(|&at| self.root(at) == at);
             members.sort_unstable();
             members.dedup();
-            if members.len() >= evidence::SIMILAR {
+            let patterns: Vec<&[Field]> = members.iter().map(|&at| self.fields(at, groups)).collect();
+            if evidence::vary_together(&patterns) {
                 for &at in &members[1..] {
                     changed |= self.fold(members[0], at, groups);
                 }

@@ -6,14 +6,14 @@ use super::mask::is_space;
 /// Units that are looked at after the time.
 pub(super) const MAX_UNITS: usize = 10;
 /// Bytes of a unit in brackets.
-const MAX_BRACKET: usize = 160;
+const MAX_BRACKET: usize = 512;
 
 /// What a unit is by its spelling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `INFO`, `[error]`, `warn:`, or one letter after numbers.
     Level,
-    /// `sshd[24200]:`.
+    /// `sshd[24200]:`, `sandboxd[129]`.
     Process,
     /// `dfs.FSNamesystem:`.
     Name,
@@ -128,13 +128,11 @@ fn kind_of(field: &[u8], open: bool, letter: bool) -> (Kind, Option<Level>) {
     if !number.is_empty() && number.iter().all(|b| b.is_ascii_digit() || *b == b'#') {
         return (if bare.len() < field.len() { Kind::Name } else { Kind::Number }, None);
     }
-    if bare.len() == field.len() {
-        return (Kind::Word, None);
-    }
-    if bare.ends_with(b"]") && bare.iter().position(|&b| b == b'[').is_some_and(|at| at > 0) {
+    let inside = bare.strip_suffix(b"]").and_then(|b| Some(&b[memchr::memrchr(b'[', b).filter(|&at| at > 0)? + 1..]));
+    if inside.is_some_and(|id| bare.len() < field.len() || id.iter().all(u8::is_ascii_digit)) {
         return (Kind::Process, None);
     }
-    (Kind::Name, None)
+    (if bare.len() < field.len() { Kind::Name } else { Kind::Word }, None)
 }
 
 fn is_name(byte: u8) -> bool {

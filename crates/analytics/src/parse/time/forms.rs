@@ -56,10 +56,12 @@ fn numeric(cursor: &mut Cursor<'_>) -> Option<Found> {
         (8, Some(b' ' | b'-' | b'T' | b':' | b'_')) => compact(cursor),
         (6, Some(b' ')) => six_and_six(cursor),
         (1 | 2, Some(b'/' | b'-' | b'.')) => two_first(cursor),
-        (1 | 2, Some(b':')) => clock(cursor).map(|_| {
-            zone(cursor);
-            Found::Part
-        }),
+        (1 | 2, Some(b':')) if cursor.peek_at(width + 2).is_some_and(|b| b.is_ascii_digit()) => {
+            clock(cursor).map(|_| {
+                zone(cursor);
+                Found::Part
+            })
+        }
         (1 | 2, Some(b' ')) => day_first(cursor, b" "),
         (10 | 13 | 16 | 19, _) => epoch(cursor, width),
         _ => None,
@@ -214,16 +216,16 @@ fn of_day(hour: u32, minute: u32, second: u32) -> i64 {
     i64::from(hour * 3_600 + minute * 60 + second) * 1_000_000
 }
 
-/// A time of day: `4:05`, `04:05:06.789`, `04.05.06.789`, `4:05:06 PM`, as microseconds since midnight.
+/// A time of day: `4:05`, `04:05:06.789`, `04.05.06.789`, `4:5:6:78`, `4:05:06 PM`, as microseconds since midnight.
 fn clock(cursor: &mut Cursor<'_>) -> Option<i64> {
     let hour = cursor.short(0..=24)?;
     let mark = cursor.one_of(b":.")?;
-    let minute = cursor.two(0..=59)?;
+    let minute = cursor.short(0..=59)?;
     let mut second = 0;
     let mut micros = 0;
     if cursor.peek() == Some(mark) {
         cursor.at += 1;
-        second = cursor.two(0..=60)?;
+        second = cursor.short(0..=60)?;
         if matches!(cursor.peek(), Some(b'.' | b',' | b':'))
             && cursor.peek_at(1).is_some_and(|b| b.is_ascii_digit())
         {
