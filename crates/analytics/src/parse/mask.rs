@@ -121,7 +121,8 @@ impl Starts {
                 continue;
             }
             let (first, second) = (self.back(2 * period), self.back(period));
-            if shape[first..second - 1] == shape[second..] && memchr::memchr(WILD, &shape[second..]).is_some() {
+            if shape[first..second - 1] == shape[second..] && memchr::memchr(WILD, &shape[second..]).is_some()
+            {
                 shape.truncate(second - 1);
                 self.count -= period;
                 return period;
@@ -259,9 +260,8 @@ fn is_date_word(message: &[u8], start: usize, end: usize) -> bool {
     }
     let rest = &message[end..].trim_ascii_start();
     match &message[start..end] {
-        b"Jan" | b"Feb" | b"Mar" | b"Apr" | b"May" | b"Jun" | b"Jul" | b"Aug" | b"Sep" | b"Oct" | b"Nov" | b"Dec" => {
-            rest.first().is_some_and(u8::is_ascii_digit)
-        }
+        b"Jan" | b"Feb" | b"Mar" | b"Apr" | b"May" | b"Jun" | b"Jul" | b"Aug" | b"Sep" | b"Oct" | b"Nov"
+        | b"Dec" => rest.first().is_some_and(u8::is_ascii_digit),
         b"Mon" | b"Tue" | b"Wed" | b"Thu" | b"Fri" | b"Sat" | b"Sun" => {
             rest.len() > 3 && is_date_word(rest, 0, 3)
         }
@@ -388,7 +388,10 @@ mod tests {
     #[test]
     fn a_list_of_variables_is_one() {
         assert_eq!(shape_of(true, "speeds ( 3552 3534 3391 ) @0x1 @0x2"), "speeds ( * ) @*");
-        assert_eq!(shape_of(true, "set n-1 0x1 <ok> n-2 0x2 <ok> n-3 0x3 <ok>"), "set n-* * <ok>");
+        assert_eq!(
+            shape_of(true, "set node-1 0x1 <ok> node-2 0x2 <ok> node-3 0x3 <ok>"),
+            "set node-* * <ok>"
+        );
         assert_eq!(shape_of(true, &"a 1 b ".repeat(100)), "a * b");
         assert_eq!(shape_of(true, "no no no it is it is"), "no no no it is it is");
     }

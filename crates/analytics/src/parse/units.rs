@@ -128,7 +128,8 @@ fn kind_of(field: &[u8], open: bool, letter: bool) -> (Kind, Option<Level>) {
     if !number.is_empty() && number.iter().all(|b| b.is_ascii_digit() || *b == b'#') {
         return (if bare.len() < field.len() { Kind::Name } else { Kind::Number }, None);
     }
-    let inside = bare.strip_suffix(b"]").and_then(|b| Some(&b[memchr::memrchr(b'[', b).filter(|&at| at > 0)? + 1..]));
+    let inside =
+        bare.strip_suffix(b"]").and_then(|b| Some(&b[memchr::memrchr(b'[', b).filter(|&at| at > 0)? + 1..]));
     if inside.is_some_and(|id| bare.len() < field.len() || id.iter().all(u8::is_ascii_digit)) {
         return (Kind::Process, None);
     }

@@ -56,12 +56,11 @@ fn numeric(cursor: &mut Cursor<'_>) -> Option<Found> {
         (8, Some(b' ' | b'-' | b'T' | b':' | b'_')) => compact(cursor),
         (6, Some(b' ')) => six_and_six(cursor),
         (1 | 2, Some(b'/' | b'-' | b'.')) => two_first(cursor),
-        (1 | 2, Some(b':')) if cursor.peek_at(width + 2).is_some_and(|b| b.is_ascii_digit()) => {
-            clock(cursor).map(|_| {
+        (1 | 2, Some(b':')) if cursor.peek_at(width + 2).is_some_and(|b| b.is_ascii_digit()) => clock(cursor)
+            .map(|_| {
                 zone(cursor);
                 Found::Part
-            })
-        }
+            }),
         (1 | 2, Some(b' ')) => day_first(cursor, b" "),
         (10 | 13 | 16 | 19, _) => epoch(cursor, width),
         _ => None,
