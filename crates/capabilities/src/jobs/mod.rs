@@ -1,4 +1,5 @@
-//! Jobs: long work that can be watched, listed, cancelled and found again after a crash.
+//! Jobs: long work that can be watched, listed, cancelled and found again after a crash; and schedules,
+//! which start work by the clock.
 //!
 //! Words: a *job* is one run of a long operation, a row in the database from before it begins. It is
 //! *queued*, then *running*, then *ended*: succeeded, failed, cancelled or interrupted. The *server* that
@@ -12,11 +13,13 @@ mod end;
 mod model;
 mod operations;
 mod run;
+mod schedules;
 mod store;
 mod upkeep;
+mod watch;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use opsroom_core::capability::Status;
 use opsroom_core::clock::Clock;
@@ -30,11 +33,12 @@ use opsroom_core::operation::Operation;
 use opsroom_core::{Capability, Check, Component};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 pub use model::{Failure, Job, JobDetails, LogLine};
 pub use operations::JobPage;
 pub use run::Running;
+pub use schedules::{CallOperation, Missed, Rights, Schedule, SchedulePage};
 pub use store::MIGRATIONS;
 
 /// How many jobs run, how many wait, and how long they are kept.
@@ -50,13 +54,22 @@ pub struct JobsConfig {
     /// For how many seconds a server may be silent before another one marks its jobs as interrupted,
     /// from 10 to 3600. The clocks of servers that share a database must agree better than this.
     pub lease_seconds: u32,
+    /// The most schedules of one team, from 1 to 100000.
+    pub max_schedules: usize,
     /// For how many seconds a job that was asked to stop may go on before it is abandoned, from 0 to 60.
     pub stop_seconds: u32,
 }
 
 impl Default for JobsConfig {
     fn default() -> Self {
-        Self { max_running: 4, max_waiting: 100, retention_days: 30, lease_seconds: 30, stop_seconds: 5 }
+        Self {
+            max_running: 4,
+            max_waiting: 100,
+            retention_days: 30,
+            lease_seconds: 30,
+            max_schedules: 1000,
+            stop_seconds: 5,
+        }
     }
 }
 
@@ -72,6 +85,7 @@ impl JobsConfig {
         within("max_waiting", self.max_waiting, 0, 10_000)?;
         within("retention_days", self.retention_days as usize, 1, 3650)?;
         within("lease_seconds", self.lease_seconds as usize, 10, 3600)?;
+        within("max_schedules", self.max_schedules, 1, 100_000)?;
         within("stop_seconds", self.stop_seconds as usize, 0, 60)
     }
 }
@@ -93,7 +107,8 @@ struct Inner {
     server: String,
     slots: Arc<Semaphore>,
     live: Mutex<HashMap<String, Arc<run::Live>>>,
-    operations: watch::Sender<Arc<Vec<Operation>>>,
+    operations: RwLock<Arc<Vec<Operation>>>,
+    scheduler: schedules::Scheduler,
 }
 
 impl Jobs {
@@ -112,6 +127,7 @@ impl Jobs {
     ) -> Result<Jobs> {
         config.check()?;
         let slots = Arc::new(Semaphore::new(config.max_running));
+        let scheduler = schedules::Scheduler::new(db.clone());
         let inner = Inner {
             store: store::Store { db },
             clock,
@@ -122,7 +138,8 @@ impl Jobs {
             server: new_id(),
             slots,
             live: Mutex::new(HashMap::new()),
-            operations: watch::Sender::new(Arc::new(Vec::new())),
+            operations: RwLock::new(Arc::new(Vec::new())),
+            scheduler,
         };
         Ok(Jobs { inner: Arc::new(inner) })
     }
@@ -139,21 +156,24 @@ impl Jobs {
             }),
         };
         Capability {
-            operations: operations::operations(self),
+            operations: [operations::operations(self), schedules::operations(self)].concat(),
             migrations: MIGRATIONS.into(),
             checks: vec![check],
             ..Capability::new("jobs")
         }
     }
 
-    /// Tells which operations there are: who may call one may see the results of its jobs.
+    /// Tells which operations there are: those a schedule may call, and whose jobs' results a caller may
+    /// see who may call them.
     pub fn set_operations(&self, operations: Vec<Operation>) {
-        self.inner.operations.send_replace(Arc::new(operations));
+        let mut known = self.inner.operations.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::new(operations);
     }
 
     /// An operation by its name, among those that were told.
     fn operation(&self, name: &str) -> Option<Operation> {
-        self.inner.operations.borrow().iter().find(|operation| operation.name == name).cloned()
+        let known = self.inner.operations.read().unwrap_or_else(PoisonError::into_inner).clone();
+        known.iter().find(|operation| operation.name == name).cloned()
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<String, Arc<run::Live>>> {

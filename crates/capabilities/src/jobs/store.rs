@@ -15,9 +15,13 @@ use serde_json::Value;
 
 use super::end::End;
 use super::model::{Failure, Job, LogLine};
+use super::schedules::schedules_table;
 
 /// The tables of this folder, oldest change first.
-pub const MIGRATIONS: [Migration; 1] = [Migration { version: 1, name: "jobs", steps: jobs_table }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "jobs", steps: jobs_table },
+    Migration { version: 2, name: "schedules", steps: schedules_table },
+];
 
 #[derive(Clone, Copy, Iden)]
 enum Jobs {

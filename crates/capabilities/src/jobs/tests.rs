@@ -1,8 +1,10 @@
 //! What jobs promise, on every database that is at hand.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use opsroom_core::caller::{Caller, Face};
 use opsroom_core::clock::{Clock, Time};
 use opsroom_core::error::{Error, Kind, Result};
@@ -26,7 +28,7 @@ pub struct Room {
     pub clock: Clock,
     pub life: Lifecycle,
     pub events: Events,
-    gate: Arc<Semaphore>,
+    pub gate: Arc<Semaphore>,
 }
 
 /// Work as the test wants it.
@@ -464,4 +466,49 @@ async fn a_secret_that_a_job_reveals_is_not_kept() {
 fn a_limit_out_of_its_range_is_named_with_the_range() {
     let error = JobsConfig { max_running: 0, ..JobsConfig::default() }.check().unwrap_err();
     assert_eq!(error.message, "jobs.max_running is 0; it must be from 1 to 1000");
+}
+
+#[tokio::test]
+async fn watching_a_job_tells_its_state_its_progress_and_its_end() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    let started = room.start(json!({ "wait": true })).await.unwrap().detach();
+    let other = room.start(json!({ "wait": true })).await.unwrap().detach();
+    let mut stream = pin!(room.jobs.watch(caller(), &started.job_id).await.unwrap());
+    let first = stream.next().await.unwrap();
+    assert_eq!((first.topic.as_str(), first.id), ("job.progress", 0));
+    room.gate.add_permits(2);
+    let mut last = first;
+    while let Some(event) = stream.next().await {
+        assert_eq!(event.subject, started.job_id, "the job {} is not told of", other.job_id);
+        last = event;
+    }
+    assert_eq!((last.topic.as_str(), &last.data["state"]), ("job.ended", &json!("succeeded")));
+}
+
+#[tokio::test]
+async fn watching_a_job_that_has_ended_tells_only_its_end() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    let running = room.start(json!({ "fail": "no" })).await.unwrap();
+    let id = running.id.clone();
+    let _outcome = running.result.await;
+    let events: Vec<_> = room.jobs.watch(caller(), &id).await.unwrap().collect().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!((events[0].topic.as_str(), &events[0].data["error"]["message"]), ("job.ended", &json!("no")));
+    let error = room.jobs.watch(of_team("other"), &id).await.err().unwrap();
+    assert_eq!(error.kind, Kind::NotFound);
+}
+
+#[tokio::test]
+async fn watching_a_job_of_another_server_ends_with_it() {
+    for test in each_database().await {
+        let room = Room::new(&test, JobsConfig::default()).await;
+        let started = room.start(json!({ "wait": true })).await.unwrap().detach();
+        let other = Room::again(&test, JobsConfig::default(), room.clock.clone());
+        let stream = other.jobs.watch(caller(), &started.job_id).await.unwrap();
+        room.gate.add_permits(1);
+        let events: Vec<_> = stream.collect().await;
+        assert_eq!(events.last().unwrap().topic, "job.ended", "{:?}", test.db.dialect());
+    }
 }
