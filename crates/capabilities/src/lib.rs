@@ -5,4 +5,5 @@
 //! migrations), `operations.rs`, `tests.rs`. No folder reads another's tables.
 
 pub mod health;
+pub mod identity;
 pub mod jobs;

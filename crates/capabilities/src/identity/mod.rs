@@ -1,0 +1,213 @@
+//! Who may come in, and what they did.
+//!
+//! Words: an *API key* is a token that a program or a person calls with; the *operator key* is the one
+//! in the data folder, whose reader may do everything; the *setup token* is exchanged once for the first
+//! administrator's key. The *audit trail* holds every call that was not only a look, in a chain that shows
+//! tampering; the *call record* holds the looks. Accounts, sessions and teams of people join them here
+//! later: a caller is known by its `subject`, and whatever stands behind it is a matter of this folder.
+//!
+//! Invariants: a token is stored as its SHA-256 and shown once; nobody gives more than they have; every
+//! list is narrowed to the caller's teams; a call is let in without asking the database; what cannot be
+//! written to the trail is not answered.
+
+pub mod audit;
+mod authenticate;
+mod cache;
+pub mod calls;
+pub mod keys;
+pub mod lists;
+mod model;
+mod operator;
+mod setup;
+mod store;
+mod throttle;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use opsroom_core::capability::{Check, Component, Status};
+use opsroom_core::db::Db;
+use opsroom_core::job::Progress;
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::{Capability, Clock, Effect, Operation, Result, Role};
+use tokio_util::sync::CancellationToken;
+
+pub use audit::{AuditEntry, Broken, Verdict, Verify};
+pub use calls::CallRecord;
+pub use model::{ApiKey, CreatedKey, ExchangeSetupToken, Page};
+pub use operator::OPERATOR_FILE;
+pub use setup::SETUP_SECONDS;
+pub use store::MIGRATIONS;
+
+use cache::KeyCache;
+use calls::Calls;
+use throttle::Throttle;
+
+/// How API keys begin.
+pub const KEY_PREFIX: &str = "opk_";
+
+/// How operator keys begin.
+pub const OPERATOR_PREFIX: &str = "opo_";
+
+/// How setup tokens begin.
+pub const SETUP_PREFIX: &str = "ops_";
+
+/// How often uses of keys are written, in rounds of three seconds.
+const ROUNDS: u32 = 4;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    db: Db,
+    clock: Clock,
+    data_dir: Arc<Path>,
+    cache: Arc<KeyCache>,
+    trail: audit::Trail,
+    calls: Calls,
+    throttle: Arc<Throttle>,
+    operator: Arc<RwLock<Option<cache::Hash>>>,
+}
+
+impl Identity {
+    /// Opens the service on a database that has the tables of [`MIGRATIONS`], and reads the keys.
+    pub async fn open(db: Db, clock: Clock, lifecycle: Lifecycle, data_dir: &Path) -> Result<Self> {
+        let identity = Self {
+            cache: Arc::new(KeyCache::new(db.clone(), clock.clone())),
+            trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone()),
+            calls: Calls::new(db.clone(), clock.clone(), lifecycle.clone()),
+            throttle: Arc::default(),
+            operator: Arc::default(),
+            data_dir: PathBuf::from(data_dir).into(),
+            db,
+            clock,
+        };
+        identity.cache.refresh().await?;
+        let (cache, stop) = (identity.cache.clone(), lifecycle.stopping());
+        lifecycle.spawn("api keys", async move {
+            keep_fresh(&cache, &stop).await;
+            Ok(())
+        });
+        Ok(identity)
+    }
+
+    /// What this folder brings to the program.
+    pub fn capability(&self) -> Capability {
+        Capability {
+            operations: self.operations(),
+            migrations: MIGRATIONS.into(),
+            checks: self.checks(),
+            ..Capability::new("identity")
+        }
+    }
+
+    fn operations(&self) -> Vec<Operation> {
+        macro_rules! operation {
+            ($name:literal, $effect:ident, $route:literal, $run:path) => {
+                Operation::new("identity", $name, Effect::$effect, $route, self, $run)
+                    .role(Role::Administrator)
+            };
+        }
+        vec![
+            operation!("create_api_key", Write, "POST /api-keys", keys::create),
+            operation!("list_api_keys", Read, "GET /api-keys", keys::list),
+            operation!("get_api_key", Read, "GET /api-keys/{id}", keys::get),
+            operation!("revoke_api_key", Destroy, "DELETE /api-keys/{id}", keys::revoke).idempotent(),
+            operation!("list_audit", Read, "GET /audit", lists::list_audit),
+            operation!("verify_audit", Read, "GET /audit/verify", lists::verify_audit),
+            operation!("list_calls", Read, "GET /calls", lists::list_calls),
+        ]
+    }
+
+    /// Writes an entry to the audit trail; answers when it would survive a crash.
+    ///
+    /// # Errors
+    /// When it could not be written; the operation's answer must then be withheld.
+    pub async fn audit(&self, entry: AuditEntry) -> Result<()> {
+        self.trail.write(entry).await
+    }
+
+    /// Notes a call that is not audited, within a second, without waiting and without failing.
+    pub fn record_call(&self, call: &CallRecord<'_>) {
+        self.calls.record(call);
+    }
+
+    /// Checks the whole audit trail, as `verify_audit` does, for commands that run without a caller.
+    pub async fn verify_audit(&self, input: &Verify, progress: &Progress) -> Result<Verdict> {
+        let watch = audit::Watch { progress, cancel: &CancellationToken::new() };
+        audit::verify(&self.db, input, watch).await
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let (trail, calls) = (self.clone(), self.clone());
+        vec![
+            Check {
+                name: "audit_trail",
+                critical: true,
+                run: Arc::new(move || {
+                    let identity = trail.clone();
+                    Box::pin(async move { identity.trail_state().await })
+                }),
+            },
+            Check {
+                name: "call_record",
+                critical: false,
+                run: Arc::new(move || {
+                    let dropped = calls.calls.dropped();
+                    Box::pin(std::future::ready(calls_state(dropped)))
+                }),
+            },
+        ]
+    }
+
+    async fn trail_state(&self) -> Component {
+        match store::audit::head(&self.db).await {
+            Ok(Some(head)) => Component { status: Status::Healthy, message: format!("{} records", head.seq) },
+            Ok(None) => Component {
+                status: Status::Unhealthy,
+                message: "the head of the audit trail is missing; `verify_audit` says more".to_owned(),
+            },
+            Err(error) => Component { status: Status::Unhealthy, message: error.message },
+        }
+    }
+}
+
+fn calls_state(dropped: u64) -> Component {
+    match dropped {
+        0 => Component { status: Status::Healthy, message: "every call was recorded".to_owned() },
+        dropped => Component {
+            status: Status::Degraded,
+            message: format!(
+                "{dropped} calls were not recorded since the start: the database was too slow for them"
+            ),
+        },
+    }
+}
+
+/// Asks every few seconds whether another server changed a key, and writes now and then when keys were
+/// used. Trouble is logged and tried again: calls are refused by the cache when it lasts.
+async fn keep_fresh(cache: &KeyCache, stop: &CancellationToken) {
+    let mut failing = false;
+    for round in 1u32.. {
+        let stopping = tokio::select! {
+            () = tokio::time::sleep(cache::PERIOD) => false,
+            () = stop.cancelled() => true,
+        };
+        let mut result = Ok(());
+        if stopping || round % ROUNDS == 0 {
+            result = cache.write_last_used().await;
+        }
+        if stopping {
+            return;
+        }
+        let result = result.and(cache.refresh().await);
+        if let Err(error) = &result
+            && !failing
+        {
+            tracing::warn!(error = error.message, causes = error.causes(), "keys cannot be read or written");
+        }
+        failing = result.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests;

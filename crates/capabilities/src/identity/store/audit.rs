@@ -1,0 +1,181 @@
+//! Rows of the audit trail and its head.
+
+use opsroom_core::db::{Db, Row, Transaction};
+use opsroom_core::{Result, Time};
+use sea_query::{Expr, ExprTrait, Func, Order, Query, SelectStatement};
+
+use super::{AuditHead, AuditRecords};
+use crate::identity::audit::{Head, Record};
+
+/// The only row of the head.
+const THE_HEAD: i64 = 1;
+
+const COLUMNS: [AuditRecords; 16] = [
+    AuditRecords::Seq,
+    AuditRecords::Time,
+    AuditRecords::TeamId,
+    AuditRecords::Subject,
+    AuditRecords::Name,
+    AuditRecords::Face,
+    AuditRecords::Address,
+    AuditRecords::Operation,
+    AuditRecords::Effect,
+    AuditRecords::Input,
+    AuditRecords::Outcome,
+    AuditRecords::Message,
+    AuditRecords::JobId,
+    AuditRecords::RequestId,
+    AuditRecords::PrevHash,
+    AuditRecords::Hash,
+];
+
+/// Which records a list shows.
+pub struct Filter<'a> {
+    /// Of these teams.
+    pub teams: &'a [String],
+    /// Of this operation.
+    pub operation: Option<&'a str>,
+    /// By this subject.
+    pub subject: Option<&'a str>,
+    /// That ended so.
+    pub outcome: Option<&'a str>,
+    /// From this moment on.
+    pub since: Option<Time>,
+    /// Before this moment.
+    pub until: Option<Time>,
+    /// With a smaller number.
+    pub before: Option<i64>,
+}
+
+/// The head row, locked until the transaction ends: nobody else extends the chain meanwhile.
+pub async fn lock_head(on: &mut Transaction) -> Result<Option<Head>> {
+    let query = head_query().lock_exclusive().to_owned();
+    on.first(&query).await?.map(|row| read_head(&row)).transpose()
+}
+
+/// The head row as it is.
+pub async fn head(db: &Db) -> Result<Option<Head>> {
+    db.first(&head_query()).await?.map(|row| read_head(&row)).transpose()
+}
+
+/// Moves the head.
+pub async fn set_head(on: &mut Transaction, head: &Head) -> Result<()> {
+    let update = Query::update()
+        .table(AuditHead::Table)
+        .values([(AuditHead::Seq, head.seq.into()), (AuditHead::Hash, head.hash.as_str().into())])
+        .and_where(Expr::col(AuditHead::Id).eq(THE_HEAD))
+        .to_owned();
+    on.run(&update).await.map(drop)
+}
+
+/// Adds records; the caller holds the head.
+pub async fn insert(on: &mut Transaction, records: &[Record]) -> Result<()> {
+    let mut insert = Query::insert().into_table(AuditRecords::Table).columns(COLUMNS).to_owned();
+    for record in records {
+        insert.values_panic([
+            record.seq.into(),
+            record.time.0.into(),
+            record.team_id.as_str().into(),
+            record.subject.as_str().into(),
+            record.name.as_str().into(),
+            record.face.as_str().into(),
+            record.address.as_deref().into(),
+            record.operation.as_str().into(),
+            record.effect.as_str().into(),
+            record.input.as_str().into(),
+            record.outcome.as_str().into(),
+            record.message.as_deref().into(),
+            record.job_id.as_deref().into(),
+            record.request_id.as_deref().into(),
+            record.prev_hash.as_str().into(),
+            record.hash.as_str().into(),
+        ]);
+    }
+    on.run(&insert).await.map(drop)
+}
+
+/// The largest number of any record, 0 without records.
+pub async fn newest_seq(db: &Db) -> Result<i64> {
+    let query = Query::select()
+        .expr_as(Func::max(Expr::col(AuditRecords::Seq)), "newest")
+        .from(AuditRecords::Table)
+        .to_owned();
+    let newest = db.first(&query).await?.map(|row| row.get::<Option<i64>>("newest")).transpose()?;
+    Ok(newest.flatten().unwrap_or(0))
+}
+
+/// The rows after a number, in order, of every team: the chain is one. Rows, and not records, because
+/// a row that was tampered with may not be one.
+pub async fn rows_after(db: &Db, after: i64, limit: u64) -> Result<Vec<Row>> {
+    let query = select()
+        .and_where(Expr::col(AuditRecords::Seq).gt(after))
+        .order_by(AuditRecords::Seq, Order::Asc)
+        .limit(limit)
+        .to_owned();
+    db.all(&query).await
+}
+
+/// Records that a filter lets through, newest first.
+pub async fn list(db: &Db, filter: &Filter<'_>, limit: u64) -> Result<Vec<Record>> {
+    let mut query = select();
+    query.and_where(Expr::col(AuditRecords::TeamId).is_in(filter.teams));
+    let texts = [
+        (AuditRecords::Operation, filter.operation),
+        (AuditRecords::Subject, filter.subject),
+        (AuditRecords::Outcome, filter.outcome),
+    ];
+    for (column, wanted) in texts {
+        if let Some(wanted) = wanted {
+            query.and_where(Expr::col(column).eq(wanted));
+        }
+    }
+    if let Some(since) = filter.since {
+        query.and_where(Expr::col(AuditRecords::Time).gte(since.0));
+    }
+    if let Some(until) = filter.until {
+        query.and_where(Expr::col(AuditRecords::Time).lt(until.0));
+    }
+    if let Some(before) = filter.before {
+        query.and_where(Expr::col(AuditRecords::Seq).lt(before));
+    }
+    query.order_by(AuditRecords::Seq, Order::Desc).limit(limit);
+    db.all(&query).await?.iter().map(read).collect()
+}
+
+/// A row as a record.
+pub fn read(row: &Row) -> Result<Record> {
+    Ok(Record {
+        seq: row.get("seq")?,
+        time: row.time("time")?,
+        team_id: row.get("team_id")?,
+        subject: row.get("subject")?,
+        name: row.get("name")?,
+        face: row.get("face")?,
+        address: row.get("address")?,
+        operation: row.get("operation")?,
+        effect: row.get("effect")?,
+        input: row.get("input")?,
+        outcome: row.get("outcome")?,
+        message: row.get("message")?,
+        job_id: row.get("job_id")?,
+        request_id: row.get("request_id")?,
+        prev_hash: row.get("prev_hash")?,
+        hash: row.get("hash")?,
+    })
+}
+
+fn select() -> SelectStatement {
+    Query::select().columns(COLUMNS).from(AuditRecords::Table).to_owned()
+}
+
+fn head_query() -> SelectStatement {
+    Query::select()
+        .columns([AuditHead::Seq, AuditHead::Hash])
+        .from(AuditHead::Table)
+        .and_where(Expr::col(AuditHead::Id).eq(THE_HEAD))
+        .to_owned()
+}
+
+fn read_head(row: &Row) -> Result<Head> {
+    Ok(Head { seq: row.get("seq")?, hash: row.get("hash")? })
+}

@@ -1,0 +1,248 @@
+//! The tables of this folder: keys, setup and operator tokens, the audit trail, the call record.
+//!
+//! Secrets are here only as SHA-256 hashes. Every list takes the caller's teams.
+
+pub mod audit;
+pub mod calls;
+pub mod keys;
+pub mod tokens;
+
+use opsroom_core::db::{Dialect, Migration, Step};
+use sea_query::{ColumnDef, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
+
+/// This folder's tables, oldest change first.
+pub const MIGRATIONS: [Migration; 1] =
+    [Migration { version: 1, name: "keys, audit and calls", steps: first }];
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum ApiKeys {
+    Table,
+    Id,
+    Hash,
+    StartsWith,
+    Name,
+    Role,
+    Scopes,
+    TeamId,
+    CreatedBy,
+    CreatedAt,
+    ExpiresAt,
+    LastUsedAt,
+    RevokedAt,
+}
+
+/// Counters that tell replicas that something changed.
+#[derive(Clone, Copy, Iden)]
+pub(super) enum IdentityState {
+    Table,
+    Name,
+    Value,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum SetupTokens {
+    Table,
+    Id,
+    Hash,
+    CreatedAt,
+    ExpiresAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum OperatorKeys {
+    Table,
+    Hash,
+    CreatedAt,
+    SeenAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum AuditRecords {
+    Table,
+    Seq,
+    Time,
+    TeamId,
+    Subject,
+    Name,
+    Face,
+    Address,
+    Operation,
+    Effect,
+    Input,
+    Outcome,
+    Message,
+    JobId,
+    RequestId,
+    PrevHash,
+    Hash,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum AuditHead {
+    Table,
+    Id,
+    Seq,
+    Hash,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum CallRecords {
+    Table,
+    Id,
+    Time,
+    TeamId,
+    Subject,
+    Name,
+    Face,
+    Address,
+    Operation,
+    Outcome,
+    TookUs,
+    RequestId,
+}
+
+fn first(dialect: Dialect) -> Vec<Step> {
+    let mut steps = key_tables(dialect);
+    steps.extend(audit_tables(dialect));
+    steps.push(Step::Create(call_table()));
+    steps.push(Step::Index(
+        Index::create()
+            .name("call_records_team")
+            .table(CallRecords::Table)
+            .col(CallRecords::TeamId)
+            .col(CallRecords::Id)
+            .to_owned(),
+    ));
+    steps
+}
+
+fn text(column: impl IntoIden, most: u32) -> ColumnDef {
+    ColumnDef::new(column).string_len(most).not_null().take()
+}
+
+fn text_or_none(column: impl IntoIden, most: u32) -> ColumnDef {
+    ColumnDef::new(column).string_len(most).null().take()
+}
+
+fn number(column: impl IntoIden) -> ColumnDef {
+    ColumnDef::new(column).big_integer().not_null().take()
+}
+
+fn number_or_none(column: impl IntoIden) -> ColumnDef {
+    ColumnDef::new(column).big_integer().null().take()
+}
+
+fn key_tables(dialect: Dialect) -> Vec<Step> {
+    let keys = Table::create()
+        .table(ApiKeys::Table)
+        .col(text(ApiKeys::Id, 36).primary_key())
+        .col(text(ApiKeys::Hash, 64))
+        .col(text(ApiKeys::StartsWith, 16))
+        .col(text(ApiKeys::Name, 100))
+        .col(text(ApiKeys::Role, 16))
+        .col(dialect.long_text(ApiKeys::Scopes).null())
+        .col(text(ApiKeys::TeamId, 64))
+        .col(text(ApiKeys::CreatedBy, 190))
+        .col(number(ApiKeys::CreatedAt))
+        .col(number_or_none(ApiKeys::ExpiresAt))
+        .col(number_or_none(ApiKeys::LastUsedAt))
+        .col(number_or_none(ApiKeys::RevokedAt))
+        .to_owned();
+    let unique =
+        Index::create().unique().name("api_keys_hash").table(ApiKeys::Table).col(ApiKeys::Hash).to_owned();
+    let by_team = Index::create()
+        .name("api_keys_team")
+        .table(ApiKeys::Table)
+        .col(ApiKeys::TeamId)
+        .col(ApiKeys::Id)
+        .to_owned();
+    let state = Table::create()
+        .table(IdentityState::Table)
+        .col(text(IdentityState::Name, 32).primary_key())
+        .col(number(IdentityState::Value))
+        .to_owned();
+    let no_change_yet = Query::insert()
+        .into_table(IdentityState::Table)
+        .columns([IdentityState::Name, IdentityState::Value])
+        .values_panic([keys::GENERATION.into(), 0i64.into()])
+        .to_owned();
+    let setup = Table::create()
+        .table(SetupTokens::Table)
+        .col(number(SetupTokens::Id).primary_key())
+        .col(text(SetupTokens::Hash, 64))
+        .col(number(SetupTokens::CreatedAt))
+        .col(number(SetupTokens::ExpiresAt))
+        .to_owned();
+    let operator = Table::create()
+        .table(OperatorKeys::Table)
+        .col(text(OperatorKeys::Hash, 64).primary_key())
+        .col(number(OperatorKeys::CreatedAt))
+        .col(number(OperatorKeys::SeenAt))
+        .to_owned();
+    vec![
+        Step::Create(keys),
+        Step::Index(unique),
+        Step::Index(by_team),
+        Step::Create(state),
+        Step::Insert(no_change_yet),
+        Step::Create(setup),
+        Step::Create(operator),
+    ]
+}
+
+fn audit_tables(dialect: Dialect) -> Vec<Step> {
+    let records = Table::create()
+        .table(AuditRecords::Table)
+        .col(number(AuditRecords::Seq).primary_key())
+        .col(number(AuditRecords::Time))
+        .col(text(AuditRecords::TeamId, 64))
+        .col(text(AuditRecords::Subject, 190))
+        .col(text(AuditRecords::Name, 190))
+        .col(text(AuditRecords::Face, 16))
+        .col(text_or_none(AuditRecords::Address, 64))
+        .col(text(AuditRecords::Operation, 64))
+        .col(text(AuditRecords::Effect, 16))
+        .col(dialect.long_text(AuditRecords::Input).not_null())
+        .col(text(AuditRecords::Outcome, 32))
+        .col(dialect.long_text(AuditRecords::Message).null())
+        .col(text_or_none(AuditRecords::JobId, 64))
+        .col(text_or_none(AuditRecords::RequestId, 190))
+        .col(text(AuditRecords::PrevHash, 64))
+        .col(text(AuditRecords::Hash, 64))
+        .to_owned();
+    let by_team = Index::create()
+        .name("audit_records_team")
+        .table(AuditRecords::Table)
+        .col(AuditRecords::TeamId)
+        .col(AuditRecords::Seq)
+        .to_owned();
+    let head = Table::create()
+        .table(AuditHead::Table)
+        .col(number(AuditHead::Id).primary_key())
+        .col(number(AuditHead::Seq))
+        .col(text(AuditHead::Hash, 64))
+        .to_owned();
+    let empty = Query::insert()
+        .into_table(AuditHead::Table)
+        .columns([AuditHead::Id, AuditHead::Seq, AuditHead::Hash])
+        .values_panic([1i64.into(), 0i64.into(), super::audit::GENESIS.into()])
+        .to_owned();
+    vec![Step::Create(records), Step::Index(by_team), Step::Create(head), Step::Insert(empty)]
+}
+
+fn call_table() -> TableCreateStatement {
+    Table::create()
+        .table(CallRecords::Table)
+        .col(text(CallRecords::Id, 36).primary_key())
+        .col(number(CallRecords::Time))
+        .col(text(CallRecords::TeamId, 64))
+        .col(text(CallRecords::Subject, 190))
+        .col(text(CallRecords::Name, 190))
+        .col(text(CallRecords::Face, 16))
+        .col(text_or_none(CallRecords::Address, 64))
+        .col(text(CallRecords::Operation, 190))
+        .col(text(CallRecords::Outcome, 32))
+        .col(number(CallRecords::TookUs))
+        .col(text_or_none(CallRecords::RequestId, 190))
+        .to_owned()
+}
