@@ -7,3 +7,5 @@
 pub mod health;
 pub mod identity;
 pub mod jobs;
+pub mod room;
+mod validate;

@@ -12,18 +12,16 @@ use opsroom_core::caller::Face;
 use opsroom_core::capability::Status;
 use opsroom_core::db::{Applied, DbConfig, Migration};
 use opsroom_core::events::Events;
-use opsroom_core::files::{FilesConfig, Roots};
+use opsroom_core::files::FilesConfig;
 use opsroom_core::job::{Started, State};
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::metrics::{CallLabels, Metrics};
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use serde_json::Value;
 
-use crate::detection::Detection;
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, Jobs, JobsConfig, Running};
-use crate::logs::Logs;
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -82,7 +80,7 @@ impl Answer {
 
 /// Every capability's migrations, in the order in which they are made.
 pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
-    vec![("identity", identity::MIGRATIONS), ("jobs", jobs::MIGRATIONS)]
+    vec![("identity", &identity::MIGRATIONS), ("jobs", &jobs::MIGRATIONS)]
 }
 
 /// Opens the database and makes what is missing in it.
@@ -101,7 +99,7 @@ impl Room {
         database.migrate(&clock, &migrations()).await?;
         let events = Events::new(clock.clone());
         let metrics = Metrics::default();
-        let roots = Roots::open(&config.files, &config.data_dir)?;
+        let roots = config.files.open(&config.data_dir)?;
         let identity =
             Identity::open(database.clone(), clock.clone(), lifecycle.clone(), &config.data_dir).await?;
         let jobs = Jobs::open(
@@ -111,13 +109,10 @@ impl Room {
             events.clone(),
             metrics.clone(),
             config.jobs.clone(),
-        )
-        .await?;
+        )?;
         let mut capabilities = vec![
             identity.capability(),
             jobs.capability(),
-            Logs::new(roots.clone()).capability(),
-            Detection::new(roots).capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());
@@ -233,22 +228,8 @@ impl Room {
 
     async fn start(self: &Arc<Self>) -> Result<()> {
         self.jobs.recover().await?;
-        let weak = Arc::downgrade(self);
-        let run = Arc::new(move |caller: Caller, name: String, input: Value| {
-            let room = weak.upgrade();
-            Box::pin(async move {
-                let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
-                room.call(&name, Call::new(caller), input).await.map(Answer::into_value)
-            }) as futures_util::future::BoxFuture<'static, Result<Value>>
-        });
-        let identity = self.identity.clone();
-        let rights = Arc::new(move |subject: &str| {
-            let (identity, subject) = (identity.clone(), subject.to_owned());
-            Box::pin(async move { identity.caller_of(&subject, Face::Schedule).await })
-                as futures_util::future::BoxFuture<'static, Option<Caller>>
-        });
         self.jobs.set_operations(self.operations.clone());
-        self.jobs.start_scheduler(run, rights);
+        self.jobs.start_upkeep();
         Ok(())
     }
 }

@@ -122,7 +122,7 @@ mod tests {
         let message = |input| check(input).unwrap_err().message;
         assert!(message(json!({ "sheep": 11 })).starts_with("sheep: "));
         assert!(message(json!({ "sheep": "many" })).starts_with("sheep: "));
-        assert!(message(json!({ "shep": 1, "sheep": 1 })).contains("it takes sheep, background"));
+        assert!(message(json!({ "shep": 1, "sheep": 1 })).contains("it takes background, sheep"));
         assert!(message(json!([])).contains("JSON object"));
         assert!(message(json!({})).contains("sheep"));
     }

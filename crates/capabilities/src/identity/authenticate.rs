@@ -3,6 +3,7 @@
 use opsroom_core::caller::Face;
 use opsroom_core::{Caller, Error, Result};
 
+use super::cache::LiveKey;
 use super::{Identity, KEY_PREFIX, OPERATOR_PREFIX};
 
 /// What a token looks like: a prefix and 64 hexadecimal digits.
@@ -25,15 +26,7 @@ impl Identity {
         if is_token(token, KEY_PREFIX)
             && let Some(key) = self.cache.find(token).await?
         {
-            return Ok(Caller {
-                subject: format!("key:{}", key.id),
-                name: key.name.clone(),
-                role: key.role,
-                scopes: key.scopes.clone(),
-                teams: vec![key.team_id.clone()],
-                face,
-                address,
-            });
+            return Ok(caller_of_key(&key, face, address));
         }
         self.throttle.failed(address.as_deref(), self.clock.now())?;
         tracing::warn!(address, face = face.as_str(), "an attempt to authenticate failed");
@@ -41,6 +34,31 @@ impl Identity {
             "this needs a valid API key: send the header `Authorization: Bearer opk_...`; an administrator \
              makes keys with `create_api_key`",
         ))
+    }
+}
+
+impl Identity {
+    /// The caller that a `created_by` names, with the rights it has now: for work that goes on without
+    /// it, such as a schedule. `None` when its key was revoked or has expired.
+    pub fn caller_of(&self, subject: &str, face: Face) -> Option<Caller> {
+        if subject == "operator" {
+            return Some(Caller::operator(face));
+        }
+        let key = self.cache.get(subject.strip_prefix("key:")?)?;
+        let now = self.clock.now();
+        key.expires_at.is_none_or(|end| now < end).then(|| caller_of_key(&key, face, None))
+    }
+}
+
+fn caller_of_key(key: &LiveKey, face: Face, address: Option<String>) -> Caller {
+    Caller {
+        subject: format!("key:{}", key.id),
+        name: key.name.clone(),
+        role: key.role,
+        scopes: key.scopes.clone(),
+        teams: vec![key.team_id.clone()],
+        face,
+        address,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod lists;
 mod model;
 mod operator;
 mod setup;
+mod setup_operations;
 mod store;
 mod throttle;
 
@@ -112,6 +113,8 @@ impl Identity {
             operation!("list_api_keys", Read, "GET /api-keys", keys::list),
             operation!("get_api_key", Read, "GET /api-keys/{id}", keys::get),
             operation!("revoke_api_key", Destroy, "DELETE /api-keys/{id}", keys::revoke).idempotent(),
+            operation!("create_setup_token", Reveal, "POST /setup/token", setup_operations::create),
+            operation!("exchange_setup_token", Write, "POST /setup", setup_operations::exchange).open(),
             operation!("list_audit", Read, "GET /audit", lists::list_audit),
             operation!("verify_audit", Read, "GET /audit/verify", lists::verify_audit),
             operation!("list_calls", Read, "GET /calls", lists::list_calls),

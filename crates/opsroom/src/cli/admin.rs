@@ -120,7 +120,7 @@ pub async fn setup_link(place: &Place) -> Result<ExitCode> {
 pub async fn verify_audit(place: &Place) -> Result<ExitCode> {
     let answer = call(place, "verify_audit", Map::new()).await?;
     println!("{}", serde_json::to_string_pretty(&answer).map_err(Error::internal)?);
-    Ok(if answer["valid"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer["intact"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn call(place: &Place, name: &str, input: Map<String, Value>) -> Result<Value> {

@@ -4,9 +4,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use opsroom_core::{Effect, Operation};
 use serde_json::{Map, Value};
 
-/// Adds a command for each operation.
+/// Adds a command for each operation. A fixed command of the same name stays: it is the same operation,
+/// shown for a terminal.
 pub fn add(root: Command, operations: &[Operation]) -> Command {
-    operations.iter().fold(root, |root, operation| root.subcommand(command(operation)))
+    operations.iter().fold(root, |root, operation| match root.find_subcommand(command_name(operation)) {
+        Some(_) => root,
+        None => root.subcommand(command(operation)),
+    })
 }
 
 /// The name of an operation's command.
