@@ -4,8 +4,10 @@
 //! operations), `model.rs` (types and pure rules), `store.rs` (SQL for its own tables, and their
 //! migrations), `operations.rs`, `tests.rs`. No folder reads another's tables.
 
+pub mod detection;
 pub mod health;
 pub mod identity;
 pub mod jobs;
+pub mod logs;
 pub mod room;
 mod validate;

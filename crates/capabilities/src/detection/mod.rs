@@ -1,0 +1,3 @@
+//! Detection: what is abnormal in a log.
+
+pub mod demo;

@@ -1,0 +1,93 @@
+//! Reading logs: from files, folders, a pipe or inline text to numbered lines.
+//!
+//! # Words
+//!
+//! - A *source* is one thing to read: a file, a stream, a text.
+//! - A *batch* is a piece of a source cut at line ends, with its lines marked.
+//! - A line's *number* counts from 1 over all sources, in their order; [`ReadLog::locate`] turns it into a
+//!   source and the number within it.
+//!
+//! # Invariants
+//!
+//! - Memory does not grow with the input: a line keeps at most [`Limits::line_bytes`], and what is
+//!   remembered of a batch is where it began.
+//! - What a source is, its first bytes say, never its name.
+//! - A file is read up to the length it had when it was opened.
+//! - Unpacking stops at [`Limits::unpacked_bytes`] and at [`Limits::ratio`].
+
+mod batch;
+mod decode;
+mod fetch;
+mod folder;
+mod pipeline;
+mod sniff;
+mod source;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod utf16;
+
+use tokio_util::sync::CancellationToken;
+
+use opsroom_core::job::Progress;
+
+pub use batch::Batch;
+pub use fetch::{RawLine, ReadLog, SourceRead};
+pub use folder::{find_logs, is_log_like};
+pub use pipeline::read_batches;
+pub use source::{LogReader, Source};
+
+/// Ceilings of what reading may cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes kept of one line; the rest of a longer one is counted and dropped.
+    pub line_bytes: usize,
+    /// Bytes that one compressed source may unpack to.
+    pub unpacked_bytes: u64,
+    /// How many times its size a compressed source may unpack to, once that is more than 64 MiB.
+    pub ratio: u64,
+    /// Files taken from one folder.
+    pub files: usize,
+    /// How deep folders are followed.
+    pub depth: usize,
+    /// Bytes of a stream kept (compressed, in a temporary file that nobody else can open) so that its lines
+    /// can be shown again.
+    pub spool_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line_bytes: 64 << 10,
+            unpacked_bytes: 256 << 30,
+            ratio: 1000,
+            files: 4096,
+            depth: 16,
+            spool_bytes: 4 << 30,
+        }
+    }
+}
+
+/// How reading is watched and stopped.
+#[derive(Clone)]
+pub struct Watch {
+    /// Where it says how far it is.
+    pub progress: Progress,
+    /// Set when it is to stop.
+    pub cancel: CancellationToken,
+}
+
+impl Watch {
+    /// Nobody watches, and nobody stops it.
+    pub fn silent() -> Self {
+        Self { progress: Progress::silent(), cancel: CancellationToken::new() }
+    }
+
+    /// Fails once somebody has asked to stop.
+    pub fn check(&self) -> opsroom_core::Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(opsroom_core::Error::cancelled("stopped before the log was read to its end"));
+        }
+        Ok(())
+    }
+}
