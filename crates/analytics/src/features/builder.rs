@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Grouping;
+use super::fold::fold;
 use super::groups::{Groups, Keys, Row, TemplateUse};
 use super::key::shorten;
 use super::store::{Chunked, EventList, EventStore, KeyTable};
@@ -136,9 +137,23 @@ impl GroupBuilder {
         }
     }
 
+    /// Whether no line has found a group.
+    pub const fn is_empty(&self) -> bool {
+        self.open.len() == 0
+    }
+
     /// All lines are in: reduces every group to its count vector and transitions.
-    pub fn finish(mut self) -> Groups {
+    pub fn finish(self) -> Groups {
+        self.finish_folded(|id| id)
+    }
+
+    /// The same for a log whose templates turned out to be fewer: `resolve` says for every id that was
+    /// pushed which it is in the end.
+    pub fn finish_folded(mut self, resolve: impl Fn(u32) -> u32) -> Groups {
         self.flush_window();
+        let (templates, places) = fold(&self.templates, SIGHTINGS, resolve);
+        self.templates = templates;
+        self.counts.iter_mut().for_each(|count| count.template = places[usize::from(count.template)]);
         self.compact();
         let mut rows = Chunked::new();
         let mut vectors = Vectors::new();
@@ -149,6 +164,7 @@ impl GroupBuilder {
         for group in 0..self.open.len() {
             let open = self.open.get(group);
             self.events.read(&open.events, &mut events);
+            events.iter_mut().for_each(|event| *event = places[usize::from(*event)]);
             let counted = counts.partition_point(|c| c.group as usize <= group);
             let complete =
                 self.grouping == Grouping::Session && counted == 0 && open.lines == open.events.len();

@@ -12,6 +12,7 @@
 //! a hash table is walked, so the same lines give the same groups on every machine and thread count.
 
 mod builder;
+mod fold;
 mod groups;
 mod guess;
 mod key;

@@ -14,8 +14,8 @@ pub struct Batch {
     pub first_line: u64,
     /// Which source it is from.
     pub source: usize,
-    /// For whoever prepares batches on the reading thread: a mark for each line, such as where its id is.
-    pub marks: Vec<Option<(u32, u32)>>,
+    /// Where in each line the marked part lies; empty when nothing was marked.
+    marks: Vec<Option<(u32, u32)>>,
     text: Vec<u8>,
     lines: Vec<(u32, u32)>,
     /// The byte in the unpacked source at which the first line begins.
@@ -44,6 +44,25 @@ impl Batch {
     pub fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
         (self.first_line..)
             .zip(self.lines.iter().map(|&(start, end)| &self.text[start as usize..end as usize]))
+    }
+
+    /// Marks in every line the part that `find` gives.
+    pub fn mark(&mut self, find: impl Fn(&[u8]) -> Option<&[u8]>) {
+        self.marks.clear();
+        for &(start, end) in &self.lines {
+            let line = &self.text[start as usize..end as usize];
+            self.marks.push(find(line).map(|part| {
+                // The part is a piece of the line, so the distance of their beginnings is its place.
+                let at = part.as_ptr().addr().wrapping_sub(line.as_ptr().addr());
+                (at as u32, part.len() as u32)
+            }));
+        }
+    }
+
+    /// The marked part of the line at this place.
+    pub fn marked(&self, at: usize) -> Option<&[u8]> {
+        let (start, length) = (*self.marks.get(at)?)?;
+        self.line(at).get(start as usize..)?.get(..length as usize)
     }
 
     fn clear(&mut self) {

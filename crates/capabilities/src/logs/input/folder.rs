@@ -95,7 +95,7 @@ pub fn is_log_like(name: &str) -> bool {
 }
 
 /// The order in which two logs were written, by their names.
-fn in_order(a: &Path, b: &Path) -> Ordering {
+pub(super) fn in_order(a: &Path, b: &Path) -> Ordering {
     let folder = natural(&lossy(a.parent()), &lossy(b.parent()));
     folder.then_with(|| {
         let (a, b) = (lossy(a.file_name().map(Path::new)), lossy(b.file_name().map(Path::new)));

@@ -20,6 +20,7 @@ mod decode;
 mod fetch;
 mod folder;
 mod pipeline;
+mod served;
 mod sniff;
 mod source;
 mod spool;
@@ -35,6 +36,7 @@ pub use batch::Batch;
 pub use fetch::{RawLine, ReadLog, SourceRead};
 pub use folder::{find_logs, is_log_like};
 pub use pipeline::read_batches;
+pub use served::{MOST_TEXT, Named};
 pub use source::{LogReader, Source};
 
 /// Ceilings of what reading may cost.
@@ -53,6 +55,13 @@ pub struct Limits {
     /// Bytes of a stream kept (compressed, in a temporary file that nobody else can open) so that its lines
     /// can be shown again.
     pub spool_bytes: u64,
+}
+
+impl Limits {
+    /// What reading may cost on behalf of a caller of the server.
+    pub fn served() -> Self {
+        Self { unpacked_bytes: 64 << 30, ratio: 500, files: 1024, ..Self::default() }
+    }
 }
 
 impl Default for Limits {

@@ -126,6 +126,18 @@ impl LogReader {
         Ok(self.peeked.iter().flat_map(|batch| batch.lines().map(|(_, line)| line)).take(lines).collect())
     }
 
+    /// The year in which the first file was last written: dates that state no year are from about then.
+    pub fn written_year(&self) -> Option<i32> {
+        let current = self.current.iter().map(|current| &current.source);
+        let mut files = current.chain(&self.sources).filter_map(|source| match &source.origin {
+            Origin::File(open) => Some(open),
+            _ => None,
+        });
+        let modified = files.next()?().ok()?.metadata().ok()?.modified().ok()?;
+        let time = jiff::Timestamp::try_from(modified).ok()?;
+        Some(i32::from(jiff::tz::TimeZone::UTC.to_datetime(time).year()))
+    }
+
     /// The packed size of all sources, where it is known.
     pub fn total_bytes(&self) -> Option<u64> {
         self.total_bytes
@@ -325,6 +337,10 @@ fn raw_file(name: &str, file: File) -> Result<Raw> {
 
 /// The error of a file that cannot be opened.
 pub(super) fn cannot_open(name: &str, error: &io::Error) -> Error {
+    // What opens for a caller of the server says itself what is wrong.
+    if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return Error::new(ours.kind, ours.message.clone());
+    }
     match error.kind() {
         io::ErrorKind::NotFound => Error::not_found(format!("{name} does not exist")),
         io::ErrorKind::PermissionDenied => {
