@@ -19,9 +19,11 @@ use opsroom_core::metrics::{CallLabels, Metrics};
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use serde_json::Value;
 
+use crate::detection::Detection;
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, Jobs, JobsConfig, Running};
+use crate::logs::Logs;
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -113,6 +115,8 @@ impl Room {
         let mut capabilities = vec![
             identity.capability(),
             jobs.capability(),
+            Logs::new(roots.clone()).capability(),
+            Detection::new(roots).capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());

@@ -4,6 +4,8 @@ mod cli;
 mod client;
 mod config;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod faces;
 mod files_cli;
 mod serve;

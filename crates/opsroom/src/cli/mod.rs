@@ -3,7 +3,7 @@
 
 mod admin;
 mod operation;
-mod server;
+pub mod server;
 mod tree;
 
 use std::ffi::OsString;

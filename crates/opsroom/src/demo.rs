@@ -1,0 +1,50 @@
+//! `opsroom serve --demo`: a log of a small system with a real fault hidden in it, below the server's
+//! folder of files, and a finished job that found it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use opsroom_capabilities::detection::demo::{DemoConfig, write_demo};
+use opsroom_capabilities::room::Room;
+use opsroom_core::caller::Face;
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::{Call, Caller, Error, Result};
+use serde_json::json;
+
+/// The demo's log, below the folder of files.
+const LOG: &str = "demo/shop.log";
+/// The same log at every start.
+const SEED: u64 = 1;
+
+/// Writes the demo's log, where it is not there yet, and looks for what is abnormal in it.
+pub async fn fill(room: &Room, data_dir: &Path) -> Result<()> {
+    let path = data_dir.join("files").join(LOG);
+    if path.exists() {
+        return Ok(());
+    }
+    Lifecycle::blocking(move || write(&path)).await?;
+    let call = Call::new(Caller::operator(Face::Cli));
+    room.call("detect_anomalies", call, json!({ "path": LOG })).await?;
+    Ok(())
+}
+
+fn write(path: &Path) -> Result<()> {
+    let folder = path.parent().ok_or_else(|| Error::internal("the demo's log has no folder"))?;
+    std::fs::create_dir_all(folder).map_err(Error::internal)?;
+    // Under another name first, so that a log that is there is whole.
+    let unfinished = path.with_extension("part");
+    let mut out = BufWriter::new(File::create(&unfinished).map_err(Error::internal)?);
+    write_demo(&DemoConfig::small(SEED), &mut out).and_then(|_| out.flush()).map_err(Error::internal)?;
+    std::fs::rename(&unfinished, path).map_err(Error::internal)
+}
+
+/// What to try, for the greeting.
+pub fn hint(program: &str, data_dir: &Path) -> String {
+    let log = data_dir.join("files").join(LOG);
+    format!(
+        "\n  The demo's log has a real fault in it. Find it:\n    {program} detect {}\n  or ask your agent: what is \
+         abnormal in {LOG}?\n",
+        log.display()
+    )
+}
