@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::detection::Detection;
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
-use crate::jobs::{self, Jobs, JobsConfig, Running};
+use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::Logs;
 use crate::validate::Inputs;
 
@@ -160,11 +160,14 @@ impl Room {
     /// Calls an operation: the one way in, for every face.
     pub async fn call(&self, name: &str, call: Call, input: Value) -> Result<Answer> {
         let operation = self.operation(name).ok_or_else(|| {
-            Error::not_found(format!("there is no operation {name:?}; `list_tools` or /openapi.json has their names"))
+            Error::not_found(format!(
+                "there is no operation {name:?}; `list_tools` or /openapi.json has their names"
+            ))
         })?;
         let begun = Instant::now();
         let caller = call.caller.clone();
-        let entry = (operation.effect != Effect::Read).then(|| AuditEntry::started(&caller, operation, &input));
+        let entry =
+            (operation.effect != Effect::Read).then(|| AuditEntry::started(&caller, operation, &input));
         let answer = self.run(operation, call, input, entry.as_ref()).await;
         let took = begun.elapsed();
         let outcome = match &answer {
@@ -172,10 +175,17 @@ impl Room {
             Ok(Answer::Started(_)) => "started",
             Err(error) => error.kind.as_str(),
         };
-        self.metrics.count(CallLabels { operation: operation.name, face: caller.face.as_str(), outcome }, took);
+        self.metrics
+            .count(CallLabels { operation: operation.name, face: caller.face.as_str(), outcome }, took);
         let Some(entry) = entry else {
             let (operation, error) = (operation.name, answer.as_ref().err());
-            self.identity.record_call(&CallRecord { caller: &caller, operation, error, took, request_id: None });
+            self.identity.record_call(&CallRecord {
+                caller: &caller,
+                operation,
+                error,
+                took,
+                request_id: None,
+            });
             return answer;
         };
         // What cannot be recorded is not answered as done.
@@ -234,11 +244,30 @@ impl Room {
         self.jobs.recover().await?;
         self.jobs.set_operations(self.operations.clone());
         self.jobs.start_upkeep();
+        let weak = Arc::downgrade(self);
+        let call: CallOperation = Arc::new(move |caller, name, input| {
+            let room = weak.upgrade();
+            Box::pin(async move {
+                let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+                room.call(&name, Call::new(caller), input).await.map(Answer::into_value)
+            })
+        });
+        let identity = self.identity.clone();
+        let rights: Rights = Arc::new(move |subject| {
+            let caller = identity.caller_of(subject, Face::Schedule);
+            Box::pin(std::future::ready(caller))
+        });
+        self.jobs.start_scheduler(call, rights);
         Ok(())
     }
 }
 
-fn health(clock: &Clock, database: &opsroom_core::db::Db, data_dir: &Path, capabilities: &[Capability]) -> Health {
+fn health(
+    clock: &Clock,
+    database: &opsroom_core::db::Db,
+    data_dir: &Path,
+    capabilities: &[Capability],
+) -> Health {
     let kind = database.dialect().as_str();
     let pinged = database.clone();
     let folder = data_dir.to_owned();

@@ -35,7 +35,10 @@ impl Inputs {
             input = Value::Object(Default::default());
         }
         if !input.is_object() {
-            return Err(Error::invalid(format!("the input of {} is a JSON object of its fields", operation.name)));
+            return Err(Error::invalid(format!(
+                "the input of {} is a JSON object of its fields",
+                operation.name
+            )));
         }
         whole_numbers(&mut input, 0)?;
         if let Some(validator) = self.0.get(operation.name)
@@ -43,7 +46,8 @@ impl Inputs {
         {
             return Err(Error::invalid(explain(operation, &error)));
         }
-        let wish = input.as_object_mut().filter(|_| operation.long).and_then(|fields| fields.remove(BACKGROUND));
+        let wish =
+            input.as_object_mut().filter(|_| operation.long).and_then(|fields| fields.remove(BACKGROUND));
         Ok((input, wish == Some(Value::Bool(true))))
     }
 }
@@ -113,7 +117,8 @@ mod tests {
     }
 
     fn check(input: Value) -> Result<(Value, bool)> {
-        let operation = Operation::new("tests", "count_sheep", Effect::Read, "POST /sheep", &(), count).long();
+        let operation =
+            Operation::new("tests", "count_sheep", Effect::Read, "POST /sheep", &(), count).long();
         Inputs::new(std::slice::from_ref(&operation)).unwrap().check(&operation, input)
     }
 

@@ -23,7 +23,11 @@ impl Client {
             Error::unavailable(format!("cannot read the operator key in {}: {error}", data_dir.display()))
         })?;
         let http = builder().unix_socket(data_dir.join("opsroom.sock"));
-        Ok(Self { http: http.build().map_err(Error::internal)?, base: "http://localhost".to_owned(), key: key.trim().to_owned() })
+        Ok(Self {
+            http: http.build().map_err(Error::internal)?,
+            base: "http://localhost".to_owned(),
+            key: key.trim().to_owned(),
+        })
     }
 
     /// A server by its URL, with a key.
@@ -40,7 +44,10 @@ impl Client {
 
     /// A request with the key.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key).header("x-opsroom-face", "cli")
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.key)
+            .header("x-opsroom-face", "cli")
     }
 
     /// Calls an operation at its route.
@@ -63,7 +70,8 @@ impl Client {
         })?;
         let status = answer.status();
         let body: Value = answer.json().await.map_err(|error| {
-            Error::unavailable(format!("the server answered {status} with something that is not JSON")).because(error)
+            Error::unavailable(format!("the server answered {status} with something that is not JSON"))
+                .because(error)
         })?;
         if status.is_success() {
             return Ok(body);
@@ -94,7 +102,9 @@ fn pairs(input: Map<String, Value>) -> Vec<(String, String)> {
 fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

@@ -53,7 +53,8 @@ fn api(operations: &[Operation]) -> String {
             capability = operation.capability;
             let _ = write!(text, "\n## {capability}\n");
         }
-        let _ = write!(text, "\n### {}\n\n{}\n\n{}\n", operation.name, operation.description(), facts(operation));
+        let _ =
+            write!(text, "\n### {}\n\n{}\n\n{}\n", operation.name, operation.description(), facts(operation));
         table(&mut text, operation);
     }
     text.push_str("\n## Raw routes\n\nWhat is not an operation's request and answer.\n\n| route | what it is | key |\n| --- | --- | --- |\n");
@@ -71,7 +72,11 @@ fn facts(operation: &Operation) -> String {
         Effect::Write => "changes something",
         Effect::Destroy => "removes for good",
     };
-    let who = if operation.open { "open to everybody".to_owned() } else { format!("role {}", operation.role.as_str()) };
+    let who = if operation.open {
+        "open to everybody".to_owned()
+    } else {
+        format!("role {}", operation.role.as_str())
+    };
     let long = if operation.long { ", runs as a job" } else { "" };
     format!("`{} {}` · {effect}{long} · {who}", operation.route.method, operation.route.path)
 }
@@ -92,7 +97,8 @@ fn kind(schema: &Value) -> String {
     match &schema["type"] {
         Value::String(one) => one.clone(),
         Value::Array(several) => {
-            let names: Vec<&str> = several.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect();
+            let names: Vec<&str> =
+                several.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect();
             names.join(" or ")
         }
         _ => "text".to_owned(),

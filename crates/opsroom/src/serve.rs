@@ -100,8 +100,13 @@ pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, router: Router) {
     });
 }
 
-fn connection<S>(life: &Lifecycle, stream: S, router: Router, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit)
-where
+fn connection<S>(
+    life: &Lifecycle,
+    stream: S,
+    router: Router,
+    peer: Peer,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = life.stopping();
@@ -113,7 +118,8 @@ where
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
-        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        let serving =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(serving);
         tokio::select! {
             _ended = serving.as_mut() => {}

@@ -6,7 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates that must be nowhere in the tree: a second TLS stack, or a panic waiting for a second provider.
-const FORBIDDEN: [&str; 6] = ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls", "chromiumoxide"];
+const FORBIDDEN: [&str; 6] =
+    ["aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls", "chromiumoxide"];
 
 /// Licences that Apache-2.0 software may contain.
 const LICENCES: [&str; 14] = [
@@ -59,10 +60,15 @@ fn tree() -> Tree {
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let id = |value: &Value| value.as_str().unwrap().to_owned();
     let list = |value: &Value| value.as_array().unwrap().clone();
-    let packages: BTreeMap<_, _> = list(&metadata["packages"]).into_iter().map(|p| (id(&p["id"]), p)).collect();
-    let nodes: BTreeMap<_, _> = list(&metadata["resolve"]["nodes"]).into_iter().map(|n| (id(&n["id"]), n)).collect();
-    let mut waiting: Vec<String> =
-        packages.iter().filter(|(_, package)| package["name"] == "opsroom").map(|(id, _)| id.clone()).collect();
+    let packages: BTreeMap<_, _> =
+        list(&metadata["packages"]).into_iter().map(|p| (id(&p["id"]), p)).collect();
+    let nodes: BTreeMap<_, _> =
+        list(&metadata["resolve"]["nodes"]).into_iter().map(|n| (id(&n["id"]), n)).collect();
+    let mut waiting: Vec<String> = packages
+        .iter()
+        .filter(|(_, package)| package["name"] == "opsroom")
+        .map(|(id, _)| id.clone())
+        .collect();
     let mut in_binary = BTreeSet::new();
     while let Some(next) = waiting.pop() {
         if !in_binary.insert(next.clone()) {
@@ -116,7 +122,8 @@ fn no_crate_is_there_twice_without_a_reason() {
         versions.entry(name(package)).or_default().insert(package["version"].as_str().unwrap());
     }
     let twice: BTreeMap<_, _> = versions.into_iter().filter(|(_, versions)| versions.len() > 1).collect();
-    let unexplained: Vec<_> = twice.iter().filter(|(name, _)| !TWICE.iter().any(|(known, _)| known == *name)).collect();
+    let unexplained: Vec<_> =
+        twice.iter().filter(|(name, _)| !TWICE.iter().any(|(known, _)| known == *name)).collect();
     assert!(unexplained.is_empty(), "{unexplained:#?}");
     let gone: Vec<_> = TWICE.iter().filter(|(name, _)| !twice.contains_key(name)).collect();
     assert!(gone.is_empty(), "no longer twice, take out: {gone:?}");

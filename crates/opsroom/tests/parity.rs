@@ -122,7 +122,11 @@ async fn rest(
 fn route<'a>(openapi: &'a Value, operation: &str) -> (&'a str, &'a str, &'a Value) {
     let paths = openapi["paths"].as_object().unwrap();
     let mut routes = paths.iter().flat_map(|(path, methods)| {
-        methods.as_object().unwrap().iter().map(move |(method, entry)| (path.as_str(), method.as_str(), entry))
+        methods
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(move |(method, entry)| (path.as_str(), method.as_str(), entry))
     });
     routes.find(|(_, _, entry)| entry["operationId"] == operation).unwrap()
 }
@@ -147,7 +151,11 @@ async fn mcp(
         return Err(message.to_owned());
     }
     let structured = result.structured_content.unwrap();
-    assert_eq!(structured, serde_json::from_str::<Value>(&words).unwrap(), "both forms of the answer are one");
+    assert_eq!(
+        structured,
+        serde_json::from_str::<Value>(&words).unwrap(),
+        "both forms of the answer are one"
+    );
     Ok(structured)
 }
 
@@ -197,7 +205,10 @@ fn story() -> Vec<(&'static str, Value)> {
         ("get_job", json!({ "id": "nothing" })),
         ("cancel_job", json!({ "id": "$job" })),
         ("create_schedule", schedule),
-        ("create_schedule", json!({ "name": "bad", "cron": "every day", "operation": "get_info", "input": {} })),
+        (
+            "create_schedule",
+            json!({ "name": "bad", "cron": "every day", "operation": "get_info", "input": {} }),
+        ),
         ("list_schedules", json!({})),
         ("get_schedule", json!({ "id": "$schedule" })),
         ("update_schedule", json!({ "id": "$schedule", "enabled": false })),
@@ -238,8 +249,19 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
     const DIFFER: [&str; 13] = [
-        "face", "uptime_seconds", "took_ms", "message", "hash", "prev_hash", "head_hash", "starts_with", "key",
-        "duration_ms", "input_hash", "server", "log",
+        "face",
+        "uptime_seconds",
+        "took_ms",
+        "message",
+        "hash",
+        "prev_hash",
+        "head_hash",
+        "starts_with",
+        "key",
+        "duration_ms",
+        "input_hash",
+        "server",
+        "log",
     ];
     match value {
         Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| mask(value, name)),
@@ -251,7 +273,8 @@ fn mask(value: &mut Value, name: &str) {
 }
 
 fn differs(text: &str) -> bool {
-    let uuid = text.len() >= 36 && text.split(':').next_back().is_some_and(|id| id.split('-').count() == 5 && id.len() == 36);
+    let uuid = text.len() >= 36
+        && text.split(':').next_back().is_some_and(|id| id.split('-').count() == 5 && id.len() == 36);
     let time = text.len() >= 20 && text.parse::<jiff::Timestamp>().is_ok();
     uuid || time
 }

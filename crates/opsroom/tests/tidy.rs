@@ -43,13 +43,15 @@ fn none(complaints: Vec<String>) {
 
 #[test]
 fn every_module_says_what_it_is() {
-    let silent = sources("crates").into_iter().chain(sources("bench")).filter(|(_, text)| !text.starts_with("//!"));
+    let silent =
+        sources("crates").into_iter().chain(sources("bench")).filter(|(_, text)| !text.starts_with("//!"));
     none(silent.map(|(path, _)| format!("{} does not begin with //!", path.display())).collect());
 }
 
 #[test]
 fn no_file_is_too_large() {
-    let large = sources("crates").into_iter().chain(sources("bench")).filter(|(_, text)| text.len() > LARGEST_FILE);
+    let large =
+        sources("crates").into_iter().chain(sources("bench")).filter(|(_, text)| text.len() > LARGEST_FILE);
     none(large.map(|(path, text)| format!("{}: {} bytes", path.display(), text.len())).collect());
 }
 

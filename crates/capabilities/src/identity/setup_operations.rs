@@ -28,6 +28,10 @@ pub(super) async fn create(identity: Identity, _: Call, _: CreateSetupToken) -> 
     Ok(CreatedSetupToken { token, expires_in_seconds: SETUP_SECONDS })
 }
 
-pub(super) async fn exchange(identity: Identity, call: Call, input: ExchangeSetupToken) -> Result<CreatedKey> {
+pub(super) async fn exchange(
+    identity: Identity,
+    call: Call,
+    input: ExchangeSetupToken,
+) -> Result<CreatedKey> {
     identity.exchange_setup_token(&input.token, call.caller.address).await
 }

@@ -75,10 +75,11 @@ pub async fn check(place: &Place) -> Result<ExitCode> {
         Err(error) => return Ok(failed("configuration", &error, CONFIGURATION_FAILED)),
     };
     println!("ok      configuration");
-    let folder = match DataDir::open(&path).and_then(|folder| config.files.open(folder.path()).map(|_| folder)) {
-        Ok(folder) => folder,
-        Err(error) => return Ok(failed("folders", &error, FOLDERS_FAILED)),
-    };
+    let folder =
+        match DataDir::open(&path).and_then(|folder| config.files.open(folder.path()).map(|_| folder)) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(failed("folders", &error, FOLDERS_FAILED)),
+        };
     println!("ok      folders         {}", folder.path().display());
     let opened = async {
         let database = config.database.open(folder.path()).await?;

@@ -38,7 +38,14 @@ pub struct Place {
     #[arg(long, global = true, env = "OPSROOM_SERVER", value_name = "URL", help_heading = "Remote server")]
     server: Option<String>,
     /// The API key for `--server`
-    #[arg(long, global = true, env = "OPSROOM_API_KEY", value_name = "KEY", hide_env_values = true, help_heading = "Remote server")]
+    #[arg(
+        long,
+        global = true,
+        env = "OPSROOM_API_KEY",
+        value_name = "KEY",
+        hide_env_values = true,
+        help_heading = "Remote server"
+    )]
     api_key: Option<String>,
 }
 
@@ -97,7 +104,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     // The commands that need no list of operations are the ones that must start fast.
     let fixed = Cli::command();
     let named = first_word(&arguments);
-    let is_fixed = named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
+    let is_fixed =
+        named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
     if !is_fixed {
         return operation::run(fixed, &arguments);
     }
@@ -132,7 +140,8 @@ fn first_word(arguments: &[OsString]) -> Option<String> {
 }
 
 fn block_on(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::internal)?;
     let result = runtime.block_on(work);
     // Work that does not listen to its cancellation must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));

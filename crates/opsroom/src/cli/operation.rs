@@ -24,7 +24,8 @@ pub fn run(fixed: Command, arguments: &[OsString]) -> Result<ExitCode> {
         let operations = super::server::describe().await?;
         let matches = tree::add(fixed, &operations).get_matches_from(arguments);
         let place = Place::from_arg_matches(&matches).map_err(|error| Error::invalid(error.to_string()))?;
-        let (name, matches) = matches.subcommand().ok_or_else(|| Error::invalid("name a command; see --help"))?;
+        let (name, matches) =
+            matches.subcommand().ok_or_else(|| Error::invalid("name a command; see --help"))?;
         let operation = operations
             .iter()
             .find(|operation| tree::command_name(operation) == name)
@@ -39,7 +40,9 @@ async fn call(place: &Place, operation: &Operation, matches: &ArgMatches) -> Res
     let input = tree::input(operation, matches);
     match super::server::backend(place).await? {
         Backend::Remote(client) => {
-            let wait = operation.long && input.get(BACKGROUND) != Some(&json!(true)) && std::io::stderr().is_terminal();
+            let wait = operation.long
+                && input.get(BACKGROUND) != Some(&json!(true))
+                && std::io::stderr().is_terminal();
             if wait { watch(&client, operation, input).await } else { client.call(operation, input).await }
         }
         Backend::Local(opened) => {
@@ -77,7 +80,11 @@ async fn local(opened: &Opened, operation: &Operation, mut input: Map<String, Va
 }
 
 /// Starts the job on the server and shows its progress until it ends; an interrupt cancels it.
-async fn watch(client: &crate::client::Client, operation: &Operation, mut input: Map<String, Value>) -> Result<Value> {
+async fn watch(
+    client: &crate::client::Client,
+    operation: &Operation,
+    mut input: Map<String, Value>,
+) -> Result<Value> {
     input.insert(BACKGROUND.to_owned(), json!(true));
     let started = client.call(operation, input).await?;
     let id = started["job_id"].as_str().unwrap_or_default().to_owned();
@@ -131,7 +138,8 @@ fn show(bar: &ProgressBar, fraction: Option<f64>, message: &str) {
 /// Indented for a person, one line for a program.
 fn print(answer: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() { serde_json::to_string_pretty(answer) } else { serde_json::to_string(answer) };
+    let text =
+        if out.is_terminal() { serde_json::to_string_pretty(answer) } else { serde_json::to_string(answer) };
     match writeln!(out, "{}", text.map_err(Error::internal)?) {
         // `opsroom list-jobs | head` is no error.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::internal(error)),

@@ -51,7 +51,8 @@ pub fn configuration(place: &Place, data_dir: &Path, flags: Vec<Flag>) -> Result
         None if Path::new("opsroom.yaml").exists() => ConfigFile::Required(PathBuf::from("opsroom.yaml")),
         None => ConfigFile::IfPresent(data_dir.join("opsroom.yaml")),
     };
-    let loaded: Loaded<Config> = config::load(&Sources { file, environment: config::environment()?, names: NAMES, flags })?;
+    let loaded: Loaded<Config> =
+        config::load(&Sources { file, environment: config::environment()?, names: NAMES, flags })?;
     loaded.config.validate().map_err(|error| loaded.blame(error))?;
     Ok(loaded)
 }
@@ -144,7 +145,8 @@ pub async fn describe() -> Result<Vec<Operation>> {
 
 /// Runs the server until a signal.
 pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
-    let folder = if args.demo && place.data_dir.is_none() { data_dir(place)?.join("demo") } else { data_dir(place)? };
+    let folder =
+        if args.demo && place.data_dir.is_none() { data_dir(place)?.join("demo") } else { data_dir(place)? };
     let loaded = configuration(place, &folder, flags(&args))?;
     let config = loaded.config;
     let folder = DataDir::open(&folder)?;
@@ -178,7 +180,8 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
 }
 
 fn flags(args: &ServeArgs) -> Vec<Flag> {
-    let flag = |name: &str, key: &str, text: String| Flag { name: name.to_owned(), key: key.to_owned(), text };
+    let flag =
+        |name: &str, key: &str, text: String| Flag { name: name.to_owned(), key: key.to_owned(), text };
     let host = args.host.iter().map(|host| flag("--host", "server.host", host.clone()));
     let port = args.port.iter().map(|port| flag("--port", "server.port", port.to_string()));
     host.chain(port).collect()
@@ -187,7 +190,8 @@ fn flags(args: &ServeArgs) -> Vec<Flag> {
 /// What a person sees first. The setup link is printed to a terminal and never logged.
 async fn greet(room: &Room, data_dir: &Path, address: std::net::SocketAddr, demo: bool) -> Result<()> {
     let base = format!("http://{address}");
-    let program = std::env::current_exe().map_or_else(|_| "opsroom".to_owned(), |path| path.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "opsroom".to_owned(), |path| path.display().to_string());
     let mut text = format!("Opsroom {} listens on {base}\n\n", env!("CARGO_PKG_VERSION"));
     if !room.identity.has_administrator().await? {
         if demo || std::io::stdout().is_terminal() {
@@ -221,7 +225,10 @@ async fn wait_for_end(room: &Room) -> Result<()> {
         () = stop.cancelled() => return Ok(()),
     }
     room.lifecycle.stop();
-    #[expect(clippy::disallowed_methods, reason = "it must not be waited for: it ends the process, or ends with it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it must not be waited for: it ends the process, or ends with it"
+    )]
     drop(tokio::spawn(async move {
         signals.next().await;
         std::process::exit(130);

@@ -22,7 +22,10 @@ fn command(operation: &Operation) -> Command {
     let about = operation.summary().trim_end_matches('.').to_owned();
     let mut long = operation.description().to_owned();
     if operation.effect != Effect::Read {
-        long.push_str(&format!("\n\nNeeds the role {}; is recorded in the audit trail.", operation.role.as_str()));
+        long.push_str(&format!(
+            "\n\nNeeds the role {}; is recorded in the audit trail.",
+            operation.role.as_str()
+        ));
     }
     let in_path: Vec<&str> = operation.route.parameters().collect();
     let command = Command::new(command_name(operation)).about(about).long_about(long);

@@ -39,7 +39,9 @@ fn token(headers: &HeaderMap) -> Result<Option<&str>> {
     if let Some(value) = text(header::AUTHORIZATION.as_str())? {
         let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Error::unauthenticated("the Authorization header is `Bearer KEY`; other schemes are not known"));
+            return Err(Error::unauthenticated(
+                "the Authorization header is `Bearer KEY`; other schemes are not known",
+            ));
         }
         return Ok(Some(token.trim()));
     }

@@ -41,7 +41,8 @@ async fn openapi(State(server): State<Server>) -> Json<Value> {
 
 /// An HTML page with the policy of the documents.
 pub fn page(html: &'static str) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
     (headers, html).into_response()
 }
 

@@ -28,11 +28,19 @@ pub async fn check(State(server): State<Server>, request: Request, next: Next) -
     dress(next.run(request).await)
 }
 
-fn host_and_origin(config: &ServerConfig, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Response> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
+fn host_and_origin(
+    config: &ServerConfig,
+    authority: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), Response> {
+    let host =
+        headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
     if !known_host(config, host) {
-        let message = "the Host header names another server; add it to `server.allowed_hosts` if it is this one";
-        return Err((StatusCode::MISDIRECTED_REQUEST, Failure(Error::forbidden(message)).body()).into_response());
+        let message =
+            "the Host header names another server; add it to `server.allowed_hosts` if it is this one";
+        return Err(
+            (StatusCode::MISDIRECTED_REQUEST, Failure(Error::forbidden(message)).body()).into_response()
+        );
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or_default();
@@ -97,7 +105,8 @@ mod tests {
     use super::*;
 
     fn passes(host: &str, origin: Option<&str>) -> bool {
-        let config = ServerConfig { allowed_hosts: vec!["ops.example".to_owned()], ..ServerConfig::default() };
+        let config =
+            ServerConfig { allowed_hosts: vec!["ops.example".to_owned()], ..ServerConfig::default() };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
         if let Some(origin) = origin {

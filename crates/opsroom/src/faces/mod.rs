@@ -56,11 +56,15 @@ impl Server {
             .with_state(self.clone())
             .merge(mcp::http::routes(self));
         router
-            .fallback(async || rest::Failure(Error::not_found("there is no such path; /openapi.json lists them")))
+            .fallback(async || {
+                rest::Failure(Error::not_found("there is no such path; /openapi.json lists them"))
+            })
             .method_not_allowed_fallback(async || rest::method_not_allowed())
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::check))
             .layer(DefaultBodyLimit::max(self.config.max_body_bytes))
             .layer(CompressionLayer::new().gzip(true).compress_when(guard::compressible()))
-            .layer(CatchPanicLayer::custom(|_| rest::Failure(Error::internal("a handler panicked")).into_response()))
+            .layer(CatchPanicLayer::custom(|_| {
+                rest::Failure(Error::internal("a handler panicked")).into_response()
+            }))
     }
 }

@@ -58,8 +58,10 @@ fn entry(operation: &Operation) -> Value {
     });
     if has_body(operation) {
         let schema = body_schema(operation);
-        let required = schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
-        entry["requestBody"] = json!({ "required": required, "content": { "application/json": { "schema": schema } } });
+        let required =
+            schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+        entry["requestBody"] =
+            json!({ "required": required, "content": { "application/json": { "schema": schema } } });
     }
     if operation.open {
         entry["security"] = json!([]);
@@ -150,7 +152,8 @@ fn answer(description: &str, schema: Value) -> Value {
 
 fn add_failures(responses: &mut Map<String, Value>, statuses: &[u16]) {
     for status in statuses {
-        let words = axum::http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
+        let words =
+            axum::http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
         let schema = json!({ "$ref": "#/components/schemas/Error" });
         responses.insert(status.to_string(), answer(words.unwrap_or("Failure"), schema));
     }
@@ -158,7 +161,11 @@ fn add_failures(responses: &mut Map<String, Value>, statuses: &[u16]) {
 
 fn raw_entry(route: &RawRoute) -> Value {
     let mut responses = Map::new();
-    let schema = if route.content == "application/json" { json!({ "type": "object" }) } else { json!({ "type": "string" }) };
+    let schema = if route.content == "application/json" {
+        json!({ "type": "object" })
+    } else {
+        json!({ "type": "string" })
+    };
     let content = json!({ route.content: { "schema": schema } });
     responses.insert("200".to_owned(), json!({ "description": "The answer", "content": content }));
     add_failures(&mut responses, route.statuses);

@@ -125,7 +125,11 @@ async fn reader(server: &Server, headers: &HeaderMap, peer: &Peer, action: &str)
     Ok(caller)
 }
 
-async fn metrics(State(server): State<Server>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+async fn metrics(
+    State(server): State<Server>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
     match reader(&server, &headers, &peer, "metrics").await {
         Ok(_) => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";
@@ -135,9 +139,15 @@ async fn metrics(State(server): State<Server>, Extension(peer): Extension<Peer>,
     }
 }
 
-async fn metrics_json(State(server): State<Server>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
+async fn metrics_json(
+    State(server): State<Server>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Response {
     match reader(&server, &headers, &peer, "metrics").await {
-        Ok(_) => Json(samples(&server.room.metrics.render(), server.room.health.uptime_seconds())).into_response(),
+        Ok(_) => {
+            Json(samples(&server.room.metrics.render(), server.room.health.uptime_seconds())).into_response()
+        }
         Err(error) => Failure(error).into_response(),
     }
 }
@@ -172,8 +182,13 @@ async fn events(
                 Error::invalid("the header Last-Event-ID is not a number that this stream gave")
             })?),
         };
-        let topics: Vec<String> =
-            query.topics.as_deref().unwrap_or_default().split(',').map(|topic| topic.trim().to_owned()).collect();
+        let topics: Vec<String> = query
+            .topics
+            .as_deref()
+            .unwrap_or_default()
+            .split(',')
+            .map(|topic| topic.trim().to_owned())
+            .collect();
         let (missed, live) = server.room.events.listen(after);
         let live = BroadcastStream::new(live).filter_map(async |event| event.ok());
         let all = futures_util::stream::iter(missed).chain(live);
@@ -197,9 +212,10 @@ async fn job_events(
 ) -> Response {
     let stream = async {
         let caller = auth::caller(&server, &headers, &peer, Face::Rest).await?;
-        let operation = server.room.operation("get_job").ok_or_else(|| Error::internal("get_job is missing"))?;
+        let operation =
+            server.room.operation("get_job").ok_or_else(|| Error::internal("get_job is missing"))?;
         caller.authorise(operation)?;
-        Ok(server.room.jobs.watch(&caller, &id).await?.map(|event| message(&event)))
+        Ok(server.room.jobs.watch(caller, &id).await?.map(|event| message(&event)))
     };
     match stream.await {
         Ok(stream) => serve(&server, stream),

@@ -75,7 +75,8 @@ pub fn has_body(operation: &Operation) -> bool {
 pub fn routes(server: &Server) -> Router<Server> {
     server.room.operations().iter().fold(Router::new(), |router, operation| {
         let name = operation.name;
-        let method = Method::from_bytes(operation.route.method.as_bytes()).expect("a route has an HTTP method");
+        let method =
+            Method::from_bytes(operation.route.method.as_bytes()).expect("a route has an HTTP method");
         let filter = MethodFilter::try_from(method).expect("a route's method is one that axum routes");
         let handler = async move |State(server): State<Server>,
                                   Extension(peer): Extension<Peer>,
@@ -118,7 +119,8 @@ impl From<Error> for Refusal {
 }
 
 async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Response, Refusal> {
-    let operation = server.room.operation(name).ok_or_else(|| Error::internal("a route without its operation"))?;
+    let operation =
+        server.room.operation(name).ok_or_else(|| Error::internal("a route without its operation"))?;
     let caller = if operation.open {
         Caller::anonymous(Face::Rest, request.peer.address.map(|address| address.ip().to_string()))
     } else {
@@ -158,7 +160,8 @@ async fn input(server: &Server, operation: &Operation, request: Incoming) -> Res
 
 /// `a=1&b=x%20y`, every name and value decoded.
 fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
-    let uri: axum::http::Uri = format!("/?{query}").parse().map_err(|_| Error::invalid("the query is not one"))?;
+    let uri: axum::http::Uri =
+        format!("/?{query}").parse().map_err(|_| Error::invalid("the query is not one"))?;
     let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
     pairs.map(|pairs| pairs.0).map_err(|error| Error::invalid("the query cannot be decoded").because(error))
 }
@@ -169,14 +172,17 @@ async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<St
         let message = format!("the body is larger than {most} bytes (`server.max_body_bytes`)");
         Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > most) {
         return Err(too_large());
     }
     let limit = std::time::Duration::from_secs(server.config.request_timeout_seconds);
     let read = tokio::time::timeout(limit, to_bytes(body, most)).await;
     let bytes = read
-        .map_err(|_| Refusal::Status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned()))?
+        .map_err(|_| {
+            Refusal::Status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned())
+        })?
         .map_err(|_| too_large())?;
     if bytes.is_empty() {
         return Ok(Map::new());

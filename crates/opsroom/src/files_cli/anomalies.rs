@@ -17,7 +17,11 @@ pub(super) fn print(found: &Detected, out: &mut Out) -> Result<()> {
         number(summary.sessions),
         summary.grouping,
         summary.session_pattern.as_ref().map(|pattern| format!(" ({pattern})")).unwrap_or_default(),
-        summary.time_range.as_ref().map(|range| format!(", {} to {}", range.from, range.to)).unwrap_or_default(),
+        summary
+            .time_range
+            .as_ref()
+            .map(|range| format!(", {} to {}", range.from, range.to))
+            .unwrap_or_default(),
     ))?;
     if summary.learnt_from != "the log itself" {
         out.line(format_args!("what is normal was learnt from {}", summary.learnt_from))?;
@@ -45,7 +49,8 @@ pub(super) fn print(found: &Detected, out: &mut Out) -> Result<()> {
 
 fn cause(rank: usize, anomaly: &Anomaly, out: &mut Out) -> Result<()> {
     let place = anomaly.file.as_ref().map(|file| format!("{file}:")).unwrap_or_else(|| "line ".to_owned());
-    let lines = if anomaly.lines == 1 { "1 line".to_owned() } else { format!("{} lines", number(anomaly.lines)) };
+    let lines =
+        if anomaly.lines == 1 { "1 line".to_owned() } else { format!("{} lines", number(anomaly.lines)) };
     let time = anomaly.time.as_ref().filter(|time| **time != anomaly.key);
     let mut head = format!(
         "{rank:>3}. {}  {}  {}  {}",

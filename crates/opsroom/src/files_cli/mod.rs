@@ -194,7 +194,11 @@ fn sources(files: &[PathBuf], limits: &Limits) -> Result<Vec<Source>> {
         }
     }
     if sources.len() > limits.files {
-        return Err(Error::invalid(format!("{} files are too many: at most {}", sources.len(), limits.files)));
+        return Err(Error::invalid(format!(
+            "{} files are too many: at most {}",
+            sources.len(),
+            limits.files
+        )));
     }
     Ok(sources)
 }

@@ -11,8 +11,8 @@ use opsroom_core::job::Progress;
 use opsroom_core::{Call, Caller, Effect, Kind, Operation};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, InitializeResult,
-    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
-    ToolAnnotations,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
+    Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -77,8 +77,10 @@ impl ServerHandler for McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context)?;
-        let Some(operation) = self.room.operation(&request.name).filter(|operation| caller.may(operation)) else {
-            let message = format!("there is no tool {:?} for this key; tools/list names those there are", request.name);
+        let Some(operation) = self.room.operation(&request.name).filter(|operation| caller.may(operation))
+        else {
+            let message =
+                format!("there is no tool {:?} for this key; tools/list names those there are", request.name);
             return Err(ErrorData::invalid_params(message, None));
         };
         let call = Call { caller, progress: progress(&context), cancel: context.ct.clone() };
@@ -116,7 +118,10 @@ fn progress(context: &RequestContext<RoleServer>) -> Progress {
             }
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "it ends with the call, which drops the sender; nothing is lost with it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the call, which drops the sender; nothing is lost with it"
+    )]
     drop(tokio::spawn(forward));
     Progress::to(move |step| {
         // A slow client misses steps; it never slows the work.

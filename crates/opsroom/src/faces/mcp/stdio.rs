@@ -73,7 +73,8 @@ impl Relay {
     async fn send(&self, message: Value, line: Vec<u8>) {
         if let Err(error) = self.exchange(&message, line).await {
             let Some(id) = message.get("id").filter(|id| !id.is_null()) else { return };
-            let failed = json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": error.message } });
+            let failed =
+                json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": error.message } });
             // When standard output is gone, there is nobody to tell.
             let _gone = self.print(failed.to_string().as_bytes()).await;
         }
@@ -89,7 +90,8 @@ impl Relay {
         let mut answer = request.send().await.map_err(|error| {
             Error::unavailable("the server that `opsroom mcp` speaks for does not answer").because(error)
         })?;
-        let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text =
+            |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let kind = text("content-type").unwrap_or_default();
         if let Some(session) = text("mcp-session-id") {
             *self.session.lock().await = Some((session, String::new()));
@@ -167,7 +169,8 @@ impl Relay {
 
     async fn end(&self) {
         if let Some((session, _)) = &*self.session.lock().await {
-            let request = self.client.request(reqwest::Method::DELETE, "/mcp").header("mcp-session-id", session);
+            let request =
+                self.client.request(reqwest::Method::DELETE, "/mcp").header("mcp-session-id", session);
             // The server forgets an abandoned session by itself.
             let _ended = request.send().await;
         }
