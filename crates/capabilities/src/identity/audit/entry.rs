@@ -105,8 +105,10 @@ impl AuditEntry {
         self
     }
 
+    /// The finished entry, made at this moment; it no longer remembers what was hidden.
     pub(in crate::identity) fn at(mut self, time: Time) -> Self {
         self.time = time;
+        self.hidden = Hidden::default();
         self
     }
 }

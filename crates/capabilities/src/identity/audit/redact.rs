@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 /// How deep an input is looked into; what is deeper is hidden.
 const DEEPEST: usize = 16;
 
+/// The shortest text that counts as a secret, in bytes: shorter ones are in any sentence by chance.
+const SHORTEST: usize = 4;
+
 /// The parts of an input that were taken out of it.
 #[derive(Clone, Default)]
 pub struct Hidden(Arc<[String]>);
@@ -99,7 +102,7 @@ fn collect(schema: &Value, value: &Value, secret: bool, depth: usize, to: &mut V
                 }
             }
         }
-        Value::String(text) if secret && !text.is_empty() => {
+        Value::String(text) if secret && text.len() >= SHORTEST => {
             to.push(text.clone());
             // Errors quote texts, and quoting changes them.
             for quoted in [format!("{text:?}"), json!(text).to_string()] {
@@ -109,7 +112,12 @@ fn collect(schema: &Value, value: &Value, secret: bool, depth: usize, to: &mut V
                 }
             }
         }
-        Value::Number(number) if secret => to.push(number.to_string()),
+        Value::Number(number) if secret => {
+            let digits = number.to_string();
+            if digits.len() >= SHORTEST {
+                to.push(digits);
+            }
+        }
         _ => {}
     }
 }

@@ -107,6 +107,22 @@ async fn a_revoked_key_opens_nothing_and_revoking_again_keeps_the_first_time() {
 }
 
 #[tokio::test]
+async fn work_that_goes_on_without_its_owner_has_the_rights_that_the_owner_has_now() {
+    let room = Room::new(sqlite().await).await;
+    let (_, id, owner) = room.key(&operator(), json!({ "name": "k", "scopes": ["logs:read"] })).await;
+    let found = room.identity.caller_of(&owner.subject, Face::Schedule).unwrap();
+    assert_eq!((found.subject, found.role, found.scopes), (owner.subject.clone(), owner.role, owner.scopes));
+    room.call(&operator(), "revoke_api_key", json!({ "id": id })).await.unwrap();
+    assert!(room.identity.caller_of(&owner.subject, Face::Schedule).is_none());
+    for stranger in ["key:", "key:x", "anonymous", "setup", ""] {
+        assert!(room.identity.caller_of(stranger, Face::Schedule).is_none(), "{stranger:?}");
+    }
+    let (_, _, short) = room.key(&operator(), json!({ "name": "short", "expires_in_days": 1 })).await;
+    room.clock.advance_seconds(86_400);
+    assert!(room.identity.caller_of(&short.subject, Face::Schedule).is_none());
+}
+
+#[tokio::test]
 async fn another_server_learns_of_new_and_revoked_keys() {
     for room in rooms().await {
         let replica = room.replica().await;

@@ -30,6 +30,21 @@ async fn the_setup_token_gives_one_administrator_key() {
 }
 
 #[tokio::test]
+async fn nobody_in_particular_may_exchange_the_token_and_only_an_administrator_may_make_one() {
+    let room = Room::new(sqlite().await).await;
+    let anyone = Caller::anonymous(Face::Rest, Some("192.0.2.1".to_owned()));
+    let error = room.call(&anyone, "create_setup_token", json!({})).await.unwrap_err();
+    assert!(matches!(error.kind, Kind::Forbidden | Kind::Unauthenticated), "{error}");
+    let made = room.call(&operator(), "create_setup_token", json!({})).await.unwrap();
+    assert_eq!(made["expires_in_seconds"], SETUP_SECONDS);
+    let input = json!({ "token": made["token"] });
+    let created = room.call(&anyone, "exchange_setup_token", input.clone()).await.unwrap();
+    assert_eq!(created["api_key"]["role"], "administrator");
+    let error = room.call(&anyone, "exchange_setup_token", input).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unauthenticated);
+}
+
+#[tokio::test]
 async fn an_expired_or_replaced_setup_token_is_void() {
     for room in rooms().await {
         let first = room.identity.new_setup_token().await.unwrap();
