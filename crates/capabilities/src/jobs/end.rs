@@ -8,9 +8,9 @@ use opsroom_core::error::{Error, Kind, Result};
 use opsroom_core::job::State;
 use serde_json::{Value, json};
 
-use super::Jobs;
 use super::model::{Failure, LogLine, MOST_MESSAGE, clean};
 use super::run::{Live, taken};
+use super::{Jobs, counts};
 
 /// The largest result that is kept, as JSON text: every database takes it in one statement.
 const MOST_RESULT_BYTES: usize = 8 << 20;
@@ -139,6 +139,8 @@ impl Jobs {
         if !stored {
             return Err(taken(&live.id));
         }
+        let label = counts::Ended { operation: live.operation, state: end.state.as_str() };
+        self.inner.counts.jobs_ended.get_or_create(&label).inc();
         let data = json!({
             "job_id": live.id,
             "operation": live.operation,

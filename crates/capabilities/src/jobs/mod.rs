@@ -9,6 +9,7 @@
 //! Invariants: the row is stored before the work begins, and the end is stored before the answer is
 //! given; a job of another team does not exist for the caller; progress is never waited for.
 
+mod counts;
 mod end;
 mod model;
 mod operations;
@@ -102,6 +103,7 @@ struct Inner {
     lifecycle: Lifecycle,
     events: Events,
     metrics: Metrics,
+    counts: counts::Counts,
     config: JobsConfig,
     /// New with every start: whose row a job is.
     server: String,
@@ -133,6 +135,7 @@ impl Jobs {
             clock,
             lifecycle,
             events,
+            counts: counts::Counts::new(&metrics),
             metrics,
             config,
             server: new_id(),

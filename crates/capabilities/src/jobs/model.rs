@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use opsroom_core::error::Kind;
+use opsroom_core::error::{Error, Kind, Result};
 use opsroom_core::job::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,11 +59,11 @@ pub struct JobDetails {
     /// The job itself.
     #[serde(flatten)]
     pub job: Job,
-    /// What it was asked, with secrets hidden and long texts cut.
+    /// What it was asked, with secrets hidden and long texts cut; null for those who may not call the operation.
     pub input: Value,
     /// What came of it, as the operation answers it; null until it has succeeded.
     pub result: Option<Value>,
-    /// Why the result of a job that succeeded is not shown here; null otherwise.
+    /// Why the result is not shown here; null when nothing is withheld.
     pub result_note: Option<String>,
     /// The last lines of its log, oldest first.
     pub log: Vec<LogLine>,
@@ -119,6 +119,26 @@ pub fn clean(text: &str, most: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// Whether a text can be the id of a job or a schedule. What cannot is not asked of the database: PostgreSQL
+/// takes no text with a NUL.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// The id after which a page goes on.
+///
+/// # Errors
+/// `Invalid` for what is no id.
+pub fn page_after(after: Option<&str>) -> Result<Option<&str>> {
+    match after {
+        Some(after) if !is_id(after) => Err(Error::invalid(format!(
+            "after: {:?} is not the `next` of a page; leave it out for the first page",
+            clean(after, 64)
+        ))),
+        after => Ok(after),
+    }
 }
 
 #[cfg(test)]

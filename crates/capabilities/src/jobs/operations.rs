@@ -8,9 +8,10 @@ use opsroom_core::job::State;
 use opsroom_core::operation::{Call, Effect, Operation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Jobs;
-use super::model::{Job, JobDetails, clean};
+use super::model::{Job, JobDetails, clean, is_id, page_after};
 use super::store::{Filter, Stored};
 
 /// How long a cancellation waits for the job to end before it answers.
@@ -73,10 +74,18 @@ async fn list_jobs(jobs: Jobs, call: Call, input: ListJobs) -> Result<JobPage> {
     if !(1..=200).contains(&limit) {
         return Err(Error::invalid(format!("limit is {limit}; it must be from 1 to 200")));
     }
+    if let Some(name) = &input.operation
+        && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    {
+        return Err(Error::invalid(format!(
+            "operation: {:?} is not the name of an operation, such as \"detect_anomalies\"",
+            clean(name, 64)
+        )));
+    }
     let filter = Filter {
         state: input.state,
         operation: input.operation.as_deref(),
-        after: input.after.as_deref(),
+        after: page_after(input.after.as_deref())?,
         limit: limit + 1,
     };
     let mut items = jobs.inner.store.list(&call.caller.teams, &filter).await?;
@@ -91,12 +100,12 @@ async fn get_job(jobs: Jobs, call: Call, input: GetJob) -> Result<JobDetails> {
     let operation = jobs.operation(&stored.job.operation);
     let own = stored.job.created_by == call.caller.subject;
     let shown = own || operation.is_none_or(|operation| call.caller.may(&operation));
-    let (result, result_note) = if shown || stored.result.is_none() {
-        (stored.result, stored.result_note)
-    } else {
-        (None, Some(format!("the result is shown to those who may call {}", stored.job.operation)))
-    };
-    Ok(JobDetails { job: stored.job, input: stored.input, result, result_note, log: stored.log })
+    let Stored { job, input, result, result_note, log } = stored;
+    if shown {
+        return Ok(JobDetails { job, input, result, result_note, log });
+    }
+    let note = format!("the input and the result are shown to those who may call {}", job.operation);
+    Ok(JobDetails { job, input: Value::Null, result: None, result_note: Some(note), log })
 }
 
 async fn cancel_job(jobs: Jobs, call: Call, input: CancelJob) -> Result<Job> {
@@ -137,7 +146,7 @@ fn already(job: &Job) -> Error {
 impl Jobs {
     /// A job of the caller's teams; any other does not exist for them.
     pub(super) async fn find(&self, caller: &Caller, id: &str) -> Result<Stored> {
-        let found = self.inner.store.get(&caller.teams, id).await?;
+        let found = if is_id(id) { self.inner.store.get(&caller.teams, id).await? } else { None };
         found.ok_or_else(|| {
             let id = clean(id, 64);
             Error::not_found(format!("there is no job {id:?}; list_jobs shows those of your teams"))

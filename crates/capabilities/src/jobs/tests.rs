@@ -44,6 +44,8 @@ struct Work {
     fail: Option<String>,
     /// Panics.
     panic: bool,
+    /// Reports so many steps.
+    flood: u32,
     /// Never kept.
     #[schemars(extend("writeOnly" = true))]
     password: Option<String>,
@@ -56,6 +58,7 @@ struct Done {
 
 async fn work(gate: Arc<Semaphore>, call: Call, input: Work) -> Result<Done> {
     call.progress.report(Some(0.5), "half way");
+    (0..input.flood).for_each(|n| call.progress.report(Some(0.6), format!("{n}\u{1b}[2J")));
     if input.wait {
         tokio::select! {
             () = call.cancel.cancelled(), if !input.stubborn => return Err(Error::cancelled("stopped")),
@@ -434,7 +437,7 @@ async fn old_jobs_are_removed_and_younger_ones_stay() {
 }
 
 #[tokio::test]
-async fn a_result_is_shown_only_to_those_who_may_call_its_operation() {
+async fn an_input_and_a_result_are_shown_only_to_those_who_may_call_its_operation() {
     let test = sqlite().await;
     let room = Room::new(&test, JobsConfig::default()).await;
     room.jobs.set_operations(vec![room.operation()]);
@@ -445,6 +448,7 @@ async fn a_result_is_shown_only_to_those_who_may_call_its_operation() {
     let narrow = Caller { scopes, subject: "key:narrow".to_owned(), ..caller() };
     let job = room.call(&narrow, "get_job", json!({ "id": id })).await.unwrap();
     assert_eq!(job["result"], Value::Null);
+    assert_eq!(job["input"], Value::Null);
     assert!(job["result_note"].as_str().unwrap().contains("do_work"), "{job}");
     assert_eq!(room.job(&id).await["result"], json!({ "done": true }));
 }
@@ -511,4 +515,68 @@ async fn watching_a_job_of_another_server_ends_with_it() {
         let events: Vec<_> = stream.collect().await;
         assert_eq!(events.last().unwrap().topic, "job.ended", "{:?}", test.db.dialect());
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_progress_does_not_drown_the_bus_or_the_log() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    let (_, mut live) = room.events.listen(None);
+    let running = room.start(json!({ "flood": 50_000 })).await.unwrap();
+    let id = running.id.clone();
+    running.result.await.unwrap();
+    let mut events = 0;
+    while live.try_recv().is_ok() {
+        events += 1;
+    }
+    assert!(events < 1000, "{events} events");
+    let job = room.job(&id).await;
+    assert_eq!(job["log"].as_array().unwrap().len(), 2, "the moving figure is one line");
+    assert_eq!(job["message"], "49999 [2J");
+}
+
+#[tokio::test]
+async fn a_nul_or_a_quote_in_an_id_or_a_filter_finds_nothing_and_breaks_nothing() {
+    for test in each_database().await {
+        let room = Room::new(&test, JobsConfig::default()).await;
+        for id in ["\u{0}", "' OR '1'='1", "", "0199\u{0}0000-0000-7000-8000-000000000000", &"9".repeat(36)] {
+            for name in ["get_job", "cancel_job", "get_schedule", "delete_schedule"] {
+                let error = room.call(&caller(), name, json!({ "id": id })).await.unwrap_err();
+                assert_eq!(error.kind, Kind::NotFound, "{name} {id:?}");
+            }
+        }
+        for filter in
+            [json!({ "after": "\u{0}" }), json!({ "operation": "a\u{0}" }), json!({ "operation": "a'b" })]
+        {
+            let error = room.call(&caller(), "list_jobs", filter).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Invalid);
+        }
+        let error = room.call(&caller(), "list_schedules", json!({ "after": "x" })).await.unwrap_err();
+        assert!(error.message.starts_with("after: "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_gives_up_while_the_job_is_accepted_leaves_no_job_running() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    // The only writer is held, so that the insertion waits.
+    let held = test.db.begin().await.unwrap();
+    let start = tokio::time::timeout(Duration::from_millis(50), room.start(json!({ "wait": true })));
+    assert!(start.await.is_err());
+    drop(held);
+    room.jobs.keep().await.unwrap();
+    let page = room.call(&caller(), "list_jobs", json!({ "state": "running" })).await.unwrap();
+    assert_eq!(page["items"], json!([]));
+    assert!(room.start(json!({})).await.unwrap().result.await.is_ok());
+}
+
+#[tokio::test]
+async fn what_ended_is_counted() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    room.start(json!({})).await.unwrap().result.await.unwrap();
+    let metrics = room.jobs.inner.metrics.render();
+    let line = r#"opsroom_jobs_ended_total{operation="do_work",state="succeeded"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
 }

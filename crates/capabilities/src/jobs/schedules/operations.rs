@@ -14,7 +14,7 @@ use super::input::{check_input, check_operation};
 use super::model::{Missed, Owner, Schedule, Timing};
 use super::store::Stored;
 use crate::jobs::Jobs;
-use crate::jobs::model::clean;
+use crate::jobs::model::{clean, is_id, page_after};
 
 /// How long `run_schedule_now` waits for the run to show its job or its end.
 const BEGIN_WAIT: Duration = Duration::from_secs(2);
@@ -189,7 +189,7 @@ async fn list_schedules(jobs: Jobs, call: Call, input: ListSchedules) -> Result<
     if !(1..=200).contains(&limit) {
         return Err(Error::invalid(format!("limit is {limit}; it must be from 1 to 200")));
     }
-    let after = input.after.as_deref();
+    let after = page_after(input.after.as_deref())?;
     let found = jobs.inner.scheduler.store.list(&call.caller.teams, after, limit + 1).await?;
     let now = jobs.inner.clock.now();
     let more = found.len() as u64 > limit;
@@ -234,7 +234,7 @@ async fn update_schedule(jobs: Jobs, call: Call, input: UpdateSchedule) -> Resul
 }
 
 async fn delete_schedule(jobs: Jobs, call: Call, input: DeleteSchedule) -> Result<Deleted> {
-    if !jobs.inner.scheduler.store.delete(&call.caller.teams, &input.id).await? {
+    if !is_id(&input.id) || !jobs.inner.scheduler.store.delete(&call.caller.teams, &input.id).await? {
         return Err(not_found(&input.id));
     }
     Ok(Deleted { id: input.id })
@@ -281,7 +281,7 @@ impl Jobs {
     }
 
     async fn find_schedule(&self, caller: &Caller, id: &str) -> Result<Stored> {
-        let found = self.inner.scheduler.store.get(&caller.teams, id).await?;
+        let found = if is_id(id) { self.inner.scheduler.store.get(&caller.teams, id).await? } else { None };
         found.ok_or_else(|| not_found(id))
     }
 }

@@ -1,6 +1,5 @@
 //! Running what is due: the loop, the claim, and one run from its claim to its outcome.
 
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::{Due, Timing, decide};
 use super::store::{Ended, Store, Stored};
-use crate::jobs::Jobs;
 use crate::jobs::model::{MOST_MESSAGE, clean};
+use crate::jobs::{Jobs, counts};
 
 /// Calls an operation by its name, as a face would: authorised, audited, counted.
 pub type CallOperation =
@@ -57,6 +56,7 @@ impl Scheduler {
 pub struct Claim {
     schedule: Stored,
     token: String,
+    job: OnceLock<String>,
     /// Set when the run has a job, or has ended without one.
     pub begun: CancellationToken,
     _slot: OwnedSemaphorePermit,
@@ -138,7 +138,7 @@ impl Jobs {
                     let token = new_id();
                     if scheduler.store.claim(&schedule, next, &token, now, self.lease_until()).await? {
                         let begun = CancellationToken::new();
-                        claims.push(Claim { schedule, token, begun, _slot: slot });
+                        claims.push(Claim { schedule, token, job: OnceLock::new(), begun, _slot: slot });
                     }
                 }
             }
@@ -172,7 +172,7 @@ impl Jobs {
                 schedule.name
             )));
         }
-        Ok(Claim { schedule, token, begun: CancellationToken::new(), _slot: slot })
+        Ok(Claim { schedule, token, job: OnceLock::new(), begun: CancellationToken::new(), _slot: slot })
     }
 
     /// Runs a claimed schedule, keeps the claim meanwhile, and records what came of it.
@@ -181,7 +181,7 @@ impl Jobs {
         let (id, token) = (claim.schedule.id.as_str(), claim.token.as_str());
         let (outcome, message) = tokio::select! {
             outcome = self.perform_run(&claim) => outcome.unwrap_or_else(|error| failed(id, &error)),
-            never = self.keep_claim(&claim) => match never {},
+            () = self.keep_claim(&claim) => (State::Cancelled, "another server took the schedule over".to_owned()),
         };
         let message = clean(&message, MOST_MESSAGE);
         let ended = Ended { outcome, message: &message };
@@ -196,6 +196,7 @@ impl Jobs {
             }
         }
         claim.begun.cancel();
+        self.inner.counts.schedule_runs.get_or_create(&counts::Run { outcome: outcome.as_str() }).inc();
         let data = json!({
             "name": claim.schedule.name,
             "operation": claim.schedule.operation,
@@ -205,16 +206,30 @@ impl Jobs {
         self.inner.events.publish("schedule.ran", &claim.schedule.team, id, data);
     }
 
-    /// Renews the lease of a claim for as long as this is waited for.
-    async fn keep_claim(&self, claim: &Claim) -> Infallible {
-        let (store, id) = (&self.inner.scheduler.store, &claim.schedule.id);
+    /// Renews the lease of a claim; answers when it was lost, and then the job of the run is stopped.
+    async fn keep_claim(&self, claim: &Claim) {
         let every = Duration::from_secs(u64::from(self.inner.config.lease_seconds / 3));
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = store.renew(id, &claim.token, self.lease_until()).await {
-                tracing::warn!(schedule.id = id, error = %error, "a schedule's lease was not renewed; trying again");
+            match self.renew_claim(claim).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    let id = &claim.schedule.id;
+                    tracing::warn!(schedule.id = id, error = %error, "a schedule's lease was not renewed; trying again");
+                }
             }
         }
+        let live = claim.job.get().and_then(|job| self.live().get(job).cloned());
+        if let Some(live) = live {
+            live.stop("another server took the schedule over");
+        }
+    }
+
+    /// Renews a claim once; `false` when somebody else has taken it.
+    async fn renew_claim(&self, claim: &Claim) -> Result<bool> {
+        let (store, id) = (&self.inner.scheduler.store, &claim.schedule.id);
+        Ok(store.renew(id, &claim.token, self.lease_until()).await? || !store.taken(id, &claim.token).await?)
     }
 
     /// Calls the operation with what its owner may do now; answers how it ended.
@@ -242,6 +257,7 @@ impl Jobs {
         match answer.get("job_id").and_then(Value::as_str) {
             Some(job) if operation.long => {
                 self.inner.scheduler.store.note_job(&schedule.id, &claim.token, job).await?;
+                let _first = claim.job.set(job.to_owned());
                 claim.begun.cancel();
                 self.wait_for(&schedule.team, job).await
             }

@@ -298,6 +298,17 @@ impl Store {
         Ok(self.db.run(&update).await? == 1)
     }
 
+    /// Whether somebody else holds, or held, the claim since; a schedule that was deleted was not taken.
+    pub async fn taken(&self, id: &str, claim: &str) -> Result<bool> {
+        let query = Query::select()
+            .column(Schedules::Claim)
+            .from(Schedules::Table)
+            .and_where(Expr::col(Schedules::Id).eq(id))
+            .to_owned();
+        let Some(row) = self.db.first(&query).await? else { return Ok(false) };
+        Ok(row.get::<Option<String>>("claim")?.as_deref() != Some(claim))
+    }
+
     /// Notes the job of a run that goes on.
     pub async fn note_job(&self, id: &str, claim: &str, job: &str) -> Result<()> {
         let update = Query::update()

@@ -439,3 +439,23 @@ async fn the_scheduler_runs_what_is_due_until_the_server_stops() {
     assert_eq!(json!(event.subject), made["id"]);
     server.room.life.finish(std::time::Duration::from_secs(10)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_claim_is_lost_when_another_run_took_it_and_not_when_the_schedule_is_deleted() {
+    for test in each_database().await {
+        let server = Server::new(&test).await;
+        let made = server.schedule(json!({})).await;
+        let id = made["id"].as_str().unwrap();
+        let store = &server.room.jobs.inner.scheduler.store;
+        let now = server.room.clock.now();
+        assert!(store.claim_now(id, "first", now, now.plus_seconds(30)).await.unwrap());
+        assert!(!store.claim_now(id, "second", now, now.plus_seconds(30)).await.unwrap());
+        assert!(store.renew(id, "first", now.plus_seconds(40)).await.unwrap());
+        let later = now.plus_seconds(41);
+        assert!(store.claim_now(id, "second", later, later.plus_seconds(30)).await.unwrap());
+        assert!(!store.renew(id, "first", later).await.unwrap());
+        assert!(store.taken(id, "first").await.unwrap());
+        server.ask("delete_schedule", json!({ "id": id })).await.unwrap();
+        assert!(!store.taken(id, "second").await.unwrap());
+    }
+}
