@@ -1,3 +1,5 @@
+//! What each source of the configuration may say, and what is told when it is wrong.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

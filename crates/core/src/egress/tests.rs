@@ -1,3 +1,5 @@
+//! Attacks on the egress client, each named after what it tries.
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};

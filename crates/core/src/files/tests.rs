@@ -1,3 +1,5 @@
+//! Attacks on the files that callers name, each named after what it tries.
+
 use std::ffi::OsString;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! What reaches the log, and what must not.
+
 use serde_json::Value;
 
 use super::*;

@@ -55,10 +55,15 @@ fn host_and_origin(
 /// Whether a `Host` header names this server: one of the configured names, or a loopback name or the
 /// listening address; with any port, because a forwarded port is another one.
 fn known_host(config: &ServerConfig, host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or(("", "")),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
+    if !port.is_empty()
+        && !port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return false;
+    }
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if LOOPBACK.contains(&name.as_str()) || name == config.host {
         return true;
