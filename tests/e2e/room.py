@@ -45,11 +45,10 @@ class Room:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self):
-        log = open(self.folder / "server.log", "a")
         command = [BINARY, "--data-dir", str(self.data), "serve", "--port", "0", *self.arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **self.environment}
-        )
+        environment = {**os.environ, **self.environment}
+        with open(self.folder / "server.log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         self.greeting = ""
         deadline = time.monotonic() + 60
         while "MCP" not in self.greeting:
@@ -60,11 +59,10 @@ class Room:
         self.url = re.search(r"http://[\d.:]+\d", self.greeting).group()
 
     def stop(self, how=signal.SIGTERM):
-        if self.process and self.process.poll() is None:
+        if self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait(30)
-        if self.process:
-            self.process.stdout.close()
+        self.process.stdout.close()
         return self.process.returncode
 
     def command(self, *arguments, check=True, text_in=None):

@@ -17,7 +17,7 @@ class Crash(unittest.TestCase):
             made = []
             for _ in range(8):
                 name = f"key-{len(made)}"
-                made.append(room.request("POST", "/api-keys", {"name": name, "role": "viewer"}, key=key)[1]["id"])
+                made.append(room.request("POST", "/api-keys", {"name": name, "role": "viewer"}, key=key)[1]["api_key"]["id"])
                 body = {"text": LOG * 10, "background": True}
                 status, job = room.request("POST", "/logs/anomalies", body, key=key)
                 self.assertEqual(status, 202, job)

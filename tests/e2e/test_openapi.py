@@ -33,6 +33,8 @@ class Openapi(unittest.TestCase):
             "--exclude-path-regex", "events$",
             # It would revoke the key that it calls with.
             "--exclude-operation-id", "revoke_api_key",
+            # What a cron expression or a cursor is goes beyond a schema: 400 with a reason is right.
+            "--exclude-checks", "positive_data_acceptance",
             "--max-examples", "25", "--seed", "1", "--workers", "2",
             "--request-timeout", "30",
         ]

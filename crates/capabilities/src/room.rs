@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use opsroom_core::caller::Face;
 use opsroom_core::capability::Status;
@@ -158,43 +158,53 @@ impl Room {
     }
 
     /// Calls an operation: the one way in, for every face.
-    pub async fn call(&self, name: &str, call: Call, input: Value) -> Result<Answer> {
+    ///
+    /// What changes something goes on to its end and to its record when the one who asked goes away.
+    pub async fn call(self: &Arc<Self>, name: &str, call: Call, input: Value) -> Result<Answer> {
         let operation = self.operation(name).ok_or_else(|| {
-            Error::not_found(format!(
-                "there is no operation {name:?}; `list_tools` or /openapi.json has their names"
-            ))
+            Error::not_found(format!("there is no operation {name:?}; `list_tools` or /openapi.json has their names"))
         })?;
-        let begun = Instant::now();
-        let caller = call.caller.clone();
-        let entry =
-            (operation.effect != Effect::Read).then(|| AuditEntry::started(&caller, operation, &input));
-        let answer = self.run(operation, call, input, entry.as_ref()).await;
+        if operation.effect == Effect::Read || operation.open {
+            return self.call_recorded(operation, call, input).await;
+        }
+        let (room, operation) = (self.clone(), operation.clone());
+        self.lifecycle.spawn_work(async move { room.call_audited(&operation, call, input).await }).await
+    }
+
+    /// A look, or an open operation, which keeps its own records: in the call record.
+    async fn call_recorded(&self, operation: &Operation, call: Call, input: Value) -> Result<Answer> {
+        let (begun, caller) = (Instant::now(), call.caller.clone());
+        let answer = self.run(operation, call, input, None).await;
         let took = begun.elapsed();
-        let outcome = match &answer {
-            Ok(Answer::Done(_)) => "ok",
-            Ok(Answer::Started(_)) => "started",
-            Err(error) => error.kind.as_str(),
-        };
-        self.metrics
-            .count(CallLabels { operation: operation.name, face: caller.face.as_str(), outcome }, took);
-        let Some(entry) = entry else {
-            let (operation, error) = (operation.name, answer.as_ref().err());
-            self.identity.record_call(&CallRecord {
-                caller: &caller,
-                operation,
-                error,
-                took,
-                request_id: None,
-            });
-            return answer;
-        };
-        // What cannot be recorded is not answered as done.
+        self.count(operation, &caller, &answer, took);
+        let (operation, error) = (operation.name, answer.as_ref().err());
+        self.identity.record_call(&CallRecord { caller: &caller, operation, error, took, request_id: None });
+        answer
+    }
+
+    /// In the audit trail before the answer, whatever came of it.
+    async fn call_audited(&self, operation: &Operation, call: Call, input: Value) -> Result<Answer> {
+        let (begun, caller) = (Instant::now(), call.caller.clone());
+        let entry = AuditEntry::started(&caller, operation, &input);
+        let answer = self.run(operation, call, input, Some(&entry)).await;
+        self.count(operation, &caller, &answer, begun.elapsed());
         let entry = match &answer {
             Ok(Answer::Started(job)) => entry.job(job["job_id"].as_str().unwrap_or_default()),
             other => entry.ended(other),
         };
+        // What cannot be recorded is not answered as done.
         self.identity.audit(entry).await?;
         answer
+    }
+
+    fn count(&self, operation: &Operation, caller: &Caller, answer: &Result<Answer>, took: Duration) {
+        let outcome = match answer {
+            Ok(Answer::Done(_)) => "ok",
+            Ok(Answer::Started(_)) => "started",
+            Err(error) => error.kind.as_str(),
+        };
+        let labels = CallLabels { operation: operation.name, face: caller.face.as_str(), outcome };
+        self.metrics.count(labels, took);
     }
 
     async fn run(

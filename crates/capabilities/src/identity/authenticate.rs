@@ -17,8 +17,8 @@ impl Identity {
     /// keys are refused alike.
     ///
     /// # Errors
-    /// `Unauthenticated` for a token that opens nothing; `Busy` in its place when the address has failed
-    /// too often (a right key is let in all the same); `Unavailable` when keys cannot be checked.
+    /// `Unauthenticated` for a token that opens nothing, however often: 256 random bits cannot be guessed;
+    /// `Unavailable` when keys cannot be checked.
     pub async fn authenticate(&self, token: &str, face: Face, address: Option<String>) -> Result<Caller> {
         if is_token(token, OPERATOR_PREFIX) && self.is_operator_key(token) {
             return Ok(Caller { address, ..Caller::operator(face) });
@@ -28,7 +28,6 @@ impl Identity {
         {
             return Ok(caller_of_key(&key, face, address));
         }
-        self.throttle.failed(address.as_deref(), self.clock.now())?;
         tracing::warn!(address, face = face.as_str(), "an attempt to authenticate failed");
         Err(Error::unauthenticated(
             "this needs a valid API key: send the header `Authorization: Bearer opk_...`; an administrator \

@@ -132,10 +132,7 @@ fn responses(operation: &Operation) -> Value {
         let started = operation.output["anyOf"][1].clone();
         responses.insert("202".to_owned(), answer("The job that goes on in the background", started));
     }
-    let mut statuses = vec![400, 403, 409, 421, 429, 500, 503];
-    if !operation.open {
-        statuses.push(401);
-    }
+    let mut statuses = vec![400, 401, 403, 409, 421, 429, 500, 503];
     if operation.route.parameters().next().is_some() || operation.long {
         statuses.push(404);
     }

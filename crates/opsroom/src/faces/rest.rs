@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Extension, Json, Router};
+use futures_util::StreamExt;
 use opsroom_capabilities::room::Answer;
 use opsroom_core::caller::Face;
 use opsroom_core::{Call, Caller, Error, Kind, Operation, Result};
@@ -175,6 +176,7 @@ async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<St
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > most) {
+        drain(body).await;
         return Err(too_large());
     }
     let limit = std::time::Duration::from_secs(server.config.request_timeout_seconds);
@@ -198,6 +200,24 @@ async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<St
         Ok(_) => Err(Error::invalid("the body is JSON, but not an object of the operation's fields").into()),
         Err(error) => Err(Error::invalid(format!("the body is not JSON: {error}")).into()),
     }
+}
+
+/// Reads a body that is not wanted, within bounds: a client that is still sending would see a broken
+/// connection in place of the answer.
+async fn drain(body: Body) {
+    const MOST: usize = 64 << 20;
+    let mut frames = body.into_data_stream();
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = frames.next().await {
+            seen += frame.len();
+            if seen > MOST {
+                break;
+            }
+        }
+    };
+    // A slow client has had its time.
+    let _late = tokio::time::timeout(std::time::Duration::from_secs(5), read).await;
 }
 
 /// A call that is cancelled when the client goes away before its answer: then the handler's future, and
