@@ -162,7 +162,9 @@ impl Room {
     /// What changes something goes on to its end and to its record when the one who asked goes away.
     pub async fn call(self: &Arc<Self>, name: &str, call: Call, input: Value) -> Result<Answer> {
         let operation = self.operation(name).ok_or_else(|| {
-            Error::not_found(format!("there is no operation {name:?}; `list_tools` or /openapi.json has their names"))
+            Error::not_found(format!(
+                "there is no operation {name:?}; `list_tools` or /openapi.json has their names"
+            ))
         })?;
         if operation.effect == Effect::Read || operation.open {
             return self.call_recorded(operation, call, input).await;

@@ -1,6 +1,8 @@
 //! The same answer by MCP, REST and the command line, for every operation. Each face has a server of its
 //! own and plays the same story through; what must differ (ids, times, tokens, the face) is masked.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
