@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use opsroom_capabilities::detection::demo::{DemoConfig, write_demo};
 use opsroom_capabilities::room::Room;
@@ -18,7 +19,7 @@ const LOG: &str = "demo/shop.log";
 const SEED: u64 = 1;
 
 /// Writes the demo's log, where it is not there yet, and looks for what is abnormal in it.
-pub async fn fill(room: &Room, data_dir: &Path) -> Result<()> {
+pub async fn fill(room: &Arc<Room>, data_dir: &Path) -> Result<()> {
     let path = data_dir.join("files").join(LOG);
     if path.exists() {
         return Ok(());

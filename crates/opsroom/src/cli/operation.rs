@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command, FromArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
-use opsroom_capabilities::room::Room;
 use opsroom_core::caller::Face;
 use opsroom_core::job::{Progress, State};
 use opsroom_core::operation::BACKGROUND;
@@ -63,7 +62,7 @@ async fn local(opened: &Opened, operation: &Operation, mut input: Map<String, Va
         call.progress = Progress::to(move |step| show(&bar, step.fraction, &step.message));
     }
     let cancel = call.cancel.clone();
-    let room: &Room = &opened.room;
+    let room = &opened.room;
     let work = room.call(operation.name, call, Value::Object(input));
     tokio::pin!(work);
     let answer = tokio::select! {
