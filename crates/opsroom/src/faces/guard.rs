@@ -22,34 +22,33 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub async fn check(State(server): State<Server>, request: Request, next: Next) -> Response {
     let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.address.is_none());
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    if !local && let Err(refused) = host_and_origin(&server.config, authority.as_deref(), request.headers()) {
-        return dress(refused);
-    }
-    dress(next.run(request).await)
+    let refusal = if local { None } else { refusal(&server.config, authority.as_deref(), request.headers()) };
+    dress(match refusal {
+        None => next.run(request).await,
+        Some((status, message)) => (status, Failure(Error::forbidden(message)).body()).into_response(),
+    })
 }
 
-fn host_and_origin(
+/// Why a request is not for this server, or not from where it may come.
+fn refusal(
     config: &ServerConfig,
     authority: Option<&str>,
     headers: &HeaderMap,
-) -> Result<(), Response> {
+) -> Option<(StatusCode, &'static str)> {
     let host =
         headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
     if !known_host(config, host) {
         let message =
             "the Host header names another server; add it to `server.allowed_hosts` if it is this one";
-        return Err(
-            (StatusCode::MISDIRECTED_REQUEST, Failure(Error::forbidden(message)).body()).into_response()
-        );
+        return Some((StatusCode::MISDIRECTED_REQUEST, message));
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
+    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
     let same = ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host));
     if same || config.allowed_origins.iter().any(|allowed| allowed == origin) {
-        return Ok(());
+        return None;
     }
     let message = "requests from this Origin are refused; add it to `server.allowed_origins` if it is meant";
-    Err(Failure(Error::forbidden(message)).into_response())
+    Some((StatusCode::FORBIDDEN, message))
 }
 
 /// Whether a `Host` header names this server: one of the configured names, or a loopback name or the
@@ -117,7 +116,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
-        host_and_origin(&config, None, &headers).is_ok()
+        refusal(&config, None, &headers).is_none()
     }
 
     #[test]
