@@ -42,12 +42,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Lets the job go on without anybody waiting for it; answers what a caller gets who asked for the
-    /// background.
-    pub fn detach(self) -> Started {
+    /// Lets the job go on whether anybody waits for it or not; answers what a caller gets who asked for
+    /// the background. The result may still be waited for, to record it.
+    pub fn detach(&self) -> Started {
         self.live.detached.store(true, Ordering::SeqCst);
         let state = if self.live.running.load(Ordering::SeqCst) { State::Running } else { State::Queued };
-        Started { job_id: self.id, state }
+        Started { job_id: self.id.clone(), state }
     }
 }
 

@@ -505,6 +505,32 @@ async fn watching_a_job_that_has_ended_tells_only_its_end() {
 }
 
 #[tokio::test]
+async fn watching_ends_with_the_server_and_tells_the_end_of_its_own_jobs() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    let other = Room::again(&test, JobsConfig::default(), room.clock.clone());
+    let started = room.start(json!({ "wait": true })).await.unwrap().detach();
+    let own = room.jobs.watch(caller(), &started.job_id).await.unwrap();
+    let from_afar = other.jobs.watch(caller(), &started.job_id).await.unwrap();
+    other.life.stop();
+    let events: Vec<_> = from_afar.collect().await;
+    assert_eq!(events.last().unwrap().topic, "job.progress");
+    room.life.stop();
+    let events: Vec<_> = own.collect().await;
+    assert_eq!(events.last().unwrap().data["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_job_in_the_background_can_still_be_waited_for_by_its_server() {
+    let test = sqlite().await;
+    let room = Room::new(&test, JobsConfig::default()).await;
+    let running = room.start(json!({})).await.unwrap();
+    let started = running.detach();
+    assert_eq!((started.state, &started.job_id), (State::Running, &running.id));
+    assert_eq!(running.result.await.unwrap(), json!({ "done": true }));
+}
+
+#[tokio::test]
 async fn watching_a_job_of_another_server_ends_with_it() {
     for test in each_database().await {
         let room = Room::new(&test, JobsConfig::default()).await;

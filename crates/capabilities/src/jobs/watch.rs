@@ -11,6 +11,7 @@ use opsroom_core::job::State;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Jobs;
 use super::model::Job;
@@ -30,6 +31,7 @@ struct Watcher {
     /// The bus tells of this job, so that the row need not.
     heard: bool,
     read_at: Instant,
+    stopping: CancellationToken,
     over: bool,
 }
 
@@ -45,8 +47,18 @@ impl Jobs {
         let last = self.find(&caller, id).await?.job;
         let (jobs, id) = (self.clone(), id.to_owned());
         let read_at = Instant::now() + READ_EVERY;
-        let watcher =
-            Watcher { jobs, caller, id, events, last, first: true, heard: false, read_at, over: false };
+        let watcher = Watcher {
+            stopping: self.inner.lifecycle.stopping(),
+            jobs,
+            caller,
+            id,
+            events,
+            last,
+            first: true,
+            heard: false,
+            read_at,
+            over: false,
+        };
         Ok(stream::unfold(watcher, |mut watcher| async move {
             let event = watcher.next().await?;
             watcher.over = event.topic == "job.ended";
@@ -64,8 +76,12 @@ impl Watcher {
             return Some(self.event());
         }
         loop {
+            // The end of a job that runs here is told even while the server stops; another's is not awaited.
+            let elsewhere = !self.jobs.live().contains_key(&self.id);
             let heard = tokio::select! {
+                biased;
                 heard = self.events.recv() => heard,
+                () = self.stopping.cancelled(), if elsewhere => return None,
                 () = tokio::time::sleep_until(self.read_at) => Err(RecvError::Lagged(0)),
             };
             match heard {
