@@ -177,13 +177,15 @@ fn close_to_others(path: &Path, dir: &OwnedFd) -> Result<()> {
     )))
 }
 
-/// Empty, or a data folder from before.
+/// Empty, or a data folder from before, or one that holds nothing but what its user put there for us.
 fn is_ours_to_close(path: &Path) -> Result<bool> {
     if path.join(LOCK).exists() {
         return Ok(true);
     }
     let mut entries = std::fs::read_dir(path).map_err(|error| cannot_use(path, &error))?;
-    Ok(entries.next().is_none())
+    Ok(entries.all(|entry| {
+        entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("opsroom.")))
+    }))
 }
 
 fn cannot_use(path: &Path, error: &std::io::Error) -> Error {

@@ -235,8 +235,9 @@ fn the_data_folder_is_made_private_and_an_open_one_of_others_files_is_refused() 
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(empty.join("opsroom.yaml"), "").unwrap();
     DataDir::open(&empty).unwrap();
-    assert_eq!(mode(&empty), 0o700, "an empty folder is closed to others");
+    assert_eq!(mode(&empty), 0o700, "a folder with nothing of others is closed to them");
 
     let home = folder.path().join("home");
     std::fs::create_dir(&home).unwrap();
