@@ -8,6 +8,11 @@ use super::align;
 use super::mask::WILD;
 use super::template::{Template, TemplateId};
 
+/// Bytes that a field takes besides its text.
+const FIELD_OVERHEAD: usize = 32;
+/// The same for an example.
+pub(super) const EXAMPLE_OVERHEAD: usize = 32;
+
 /// A field of a pattern or of a shape.
 pub(super) type Field = Box<[u8]>;
 
@@ -35,6 +40,12 @@ impl Group {
                 self.examples.push(example.clone());
             }
         }
+    }
+
+    /// The bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        let examples: usize = self.examples.iter().map(|e| e.len() + EXAMPLE_OVERHEAD).sum();
+        bytes_of(&self.fields) + examples
     }
 
     /// Takes everything out of the group and leaves it hollow.
@@ -83,6 +94,11 @@ fn params(pattern: &[Field], examples: &[Box<[u8]>]) -> Vec<Vec<String>> {
 /// The fields of a shape.
 pub(super) fn fields_of(shape: &[u8]) -> Vec<Field> {
     shape.split(|&b| b == b' ').map(Box::from).collect()
+}
+
+/// The bytes that a pattern holds.
+pub(super) fn bytes_of(fields: &[Field]) -> usize {
+    fields.iter().map(|f| f.len() + FIELD_OVERHEAD).sum()
 }
 
 /// Whether a field of a shape fits a field of a pattern.

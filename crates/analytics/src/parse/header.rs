@@ -7,8 +7,9 @@
 
 use super::level::Level;
 use super::mask::is_space;
+use super::syslog;
 use super::time::{self, Found, Years};
-use super::units::{self, Kind, MAX_UNITS, Unit};
+use super::units::{Kind, MAX_UNITS, Unit, Units};
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +27,10 @@ pub(super) struct Header {
 const TIME_FIELDS: usize = 9;
 /// Lines after which the counts are halved, so that a log may change its ways.
 const MEMORY: u32 = 4096;
+/// Lines at the begin of a log that are all learnt from.
+const LEARNT_FIRST: u64 = 256;
+/// After them, one line in so many.
+const LEARNT_EACH: u64 = 16;
 /// In how many of a hundred lines a unit must stand at its place.
 const USUAL: u32 = 85;
 
@@ -33,9 +38,14 @@ const USUAL: u32 = 85;
 #[derive(Debug, Clone)]
 pub(super) struct HeaderReader {
     years: Years,
+    /// Lines read.
+    read: u64,
+    /// Lines learnt from.
     lines: u32,
     /// At which field a time began, in how many lines.
     times: [u32; TIME_FIELDS],
+    /// How many fields must be looked at to see all the times that headers have.
+    time_fields: usize,
     timed: u32,
     /// Which kind of unit followed the time at which place, in how many timed lines.
     kinds: [[u32; Kind::COUNT]; MAX_UNITS],
@@ -46,8 +56,10 @@ impl HeaderReader {
     pub fn new(year: i32) -> Self {
         Self {
             years: Years::starting(year),
+            read: 0,
             lines: 0,
             times: [0; TIME_FIELDS],
+            time_fields: TIME_FIELDS,
             timed: 0,
             kinds: [[0; Kind::COUNT]; MAX_UNITS],
         }
@@ -60,22 +72,42 @@ impl HeaderReader {
 
     /// The header of the next line, which begins a record or may.
     pub fn read(&mut self, line: &[u8]) -> Header {
-        self.lines += 1;
+        let (skipped, level) = syslog::priority(line);
+        if skipped > 0
+            && let Some((end, found)) = syslog::header(&line[skipped..])
+        {
+            let time = match found {
+                Some(Found::Moment(civil)) => Some(self.years.place(&civil)),
+                _ => None,
+            };
+            return Header { end: end + skipped, time, level, timed: true };
+        }
+        let header = self.read_plain(&line[skipped..]);
+        Header { end: header.end + skipped, level: header.level.or(level), ..header }
+    }
+
+    fn read_plain(&mut self, line: &[u8]) -> Header {
+        // A layout that is known is only looked at now and then, to see whether it changes.
+        let learning = self.read < LEARNT_FIRST || self.read.is_multiple_of(LEARNT_EACH);
+        self.read += 1;
+        self.lines += u32::from(learning);
         let mut header = Header::default();
-        let mut open = self.times(line, &mut header);
+        let mut open = self.times(line, &mut header, learning);
         if line[header.end..].first().is_some_and(|b| matches!(b, b']' | b')')) {
             header.end += 1;
             open = false;
         }
-        let found = units::scan(line, header.end, open);
-        self.learn(header.timed, found.as_slice());
-        self.end(line, found.as_slice(), &mut header);
+        let units = Units::new(line, header.end, open);
+        if learning {
+            self.learn(header.timed, units.clone());
+        }
+        self.end(line, units, open, &mut header);
         header.end += line[header.end..].iter().take_while(|&&b| is_space(b)).count();
         header
     }
 
     /// Moves the header's end over its times and says whether a bracket before the last one is open.
-    fn times(&mut self, line: &[u8], header: &mut Header) -> bool {
+    fn times(&mut self, line: &[u8], header: &mut Header, learning: bool) -> bool {
         if let Some((end, civil, level)) = time::scan_klog(line) {
             *header = Header { end, time: Some(self.years.place(&civil)), level: Some(level), timed: true };
             return true;
@@ -83,13 +115,13 @@ impl HeaderReader {
         let mut open = false;
         let mut at = 0;
         let mut prose = false;
-        for field in 0..TIME_FIELDS {
+        for field in 0..if learning { TIME_FIELDS } else { self.time_fields } {
             at += line[at..].iter().take_while(|&&b| is_space(b)).count();
             let bracket = line[at..].first().is_some_and(|b| matches!(b, b'[' | b'(' | b'<'));
             let start = at + usize::from(bracket);
             if let Some((length, found)) = line.get(start..).and_then(time::scan) {
                 let strong = matches!(found, Found::Moment(_));
-                if self.is_header_time(field, found, prose) {
+                if self.is_header_time(field, found, prose, learning) {
                     header.end = start + length;
                     header.timed |= field == 0 || found != Found::Part;
                     open = bracket;
@@ -118,11 +150,11 @@ impl HeaderReader {
     }
 
     /// Whether a time that begins at a field is the header's, and not one that the message tells of.
-    fn is_header_time(&mut self, field: usize, found: Found, prose: bool) -> bool {
+    fn is_header_time(&mut self, field: usize, found: Found, prose: bool, learning: bool) -> bool {
         if field == 0 {
             return true;
         }
-        self.times[field] += 1;
+        self.times[field] += u32::from(learning);
         let usual = self.times[field] * 100 >= self.lines * USUAL;
         match found {
             Found::Moment(_) | Found::Epoch(_) => usual && (!prose || self.lines > 8 || field <= 4),
@@ -130,13 +162,15 @@ impl HeaderReader {
         }
     }
 
-    fn learn(&mut self, timed: bool, found: &[Unit]) {
+    fn learn(&mut self, timed: bool, units: Units<'_>) {
         if timed {
             self.timed += 1;
-            for (place, unit) in found.iter().enumerate() {
+            for (place, unit) in units.enumerate() {
                 self.kinds[place][unit.kind as usize] += 1;
             }
         }
+        let usual = self.times.iter().rposition(|&n| n * 100 >= self.lines * USUAL);
+        self.time_fields = usual.unwrap_or(0) + 1;
         if self.lines >= MEMORY {
             self.lines /= 2;
             self.timed /= 2;
@@ -147,10 +181,10 @@ impl HeaderReader {
 
     /// Moves the header's end over the units that belong to it, but not over the whole line: there is a
     /// message, if only a level's word.
-    fn end(&self, line: &[u8], found: &[Unit], header: &mut Header) {
+    fn end(&self, line: &[u8], units: Units<'_>, open: bool, header: &mut Header) {
         let mut gap = Gap::default();
         let mut named = false;
-        for (place, unit) in found.iter().enumerate() {
+        for (place, unit) in units.enumerate() {
             let text = &line[unit.start..unit.end];
             let usual = header.timed && self.is_usual(place, unit.kind);
             let belongs = match unit.kind {
@@ -175,9 +209,10 @@ impl HeaderReader {
                 named |= matches!(unit.kind, Kind::Process | Kind::Name);
                 gap = Gap::default();
             } else {
-                gap.add(unit, text);
+                gap.add(&unit, text);
             }
-            if !header.timed && (place > 2 || !belongs) {
+            let untimed_ends = !header.timed && (place > 2 || !belongs);
+            if untimed_ends || (place > 2 && !open && gap.ends_header()) {
                 break;
             }
         }
@@ -212,6 +247,11 @@ impl Gap {
             let odd = text.iter().any(|b| matches!(b, b'<' | b'>' | b'(' | b')' | b'"' | b'=' | b',' | b'{'));
             self.prose += usize::from(odd || (!is_cryptic(text) && !dotted));
         }
+    }
+
+    /// Whether nothing after this gap can be the header's.
+    fn ends_header(&self) -> bool {
+        self.prose > 1 || (self.prose == 1 && self.words > 2)
     }
 
     /// Whether a mark after this gap may still be the header's: words that could begin a message must be

@@ -30,6 +30,9 @@ pub struct MinerConfig {
     pub max_examples: usize,
     /// Bytes kept of each of them. Default 1,024.
     pub max_example_bytes: usize,
+    /// Bytes of patterns and examples kept of all templates together; beyond them, too, messages share the
+    /// catch-all. Default 64 MiB.
+    pub max_bytes: usize,
     /// Whether numbers, addresses, paths and ids inside a field are recognised by their spelling. Without,
     /// every field with a digit is a variable: faster and coarser. Default true.
     pub masks: bool,
@@ -43,6 +46,7 @@ impl Default for MinerConfig {
             max_fields: 192,
             max_examples: 5,
             max_example_bytes: 1 << 10,
+            max_bytes: 64 << 20,
             masks: true,
         }
     }
@@ -71,10 +75,12 @@ pub struct Miner {
     open: HashedMap<Vec<u32>>,
     catch_all: Option<u32>,
     alive: usize,
+    /// What the groups alive hold, in bytes.
+    held: usize,
     /// How many groups alive make it time to settle.
     settle_at: usize,
     messages: u64,
-    /// What settling would give now, for those who ask; forgotten when a group changes.
+    /// What settling would give now, for those who ask; forgotten with the next message.
     settled: OnceLock<Plan>,
 }
 
@@ -99,7 +105,8 @@ impl Miner {
             open: HashedMap::default(),
             catch_all: None,
             alive: 0,
-            settle_at: FIRST_SETTLE,
+            held: 0,
+            settle_at: FIRST_SETTLE.min(config.max_templates.max(1)),
             messages: 0,
             settled: OnceLock::new(),
             config,
@@ -114,6 +121,7 @@ impl Miner {
     /// The template of the next message, which came from line `line`.
     pub fn mine_line(&mut self, message: &[u8], line: u64) -> Mined {
         self.messages += 1;
+        self.settled.take();
         let mut shape = std::mem::take(&mut self.shape);
         self.masker.mask(message, &mut shape);
         let hash = shapes::hash(&shape);
@@ -129,11 +137,12 @@ impl Miner {
         let group = &mut self.groups[at as usize];
         group.count += 1;
         // A template that is always the same text would otherwise be compared for ever.
-        if group.examples.len() < self.config.max_examples && group.count <= 256 {
+        let room = group.examples.len() < self.config.max_examples && self.held < self.config.max_bytes;
+        if room && group.count <= 256 {
             let kept = &message[..message.len().min(self.config.max_example_bytes)];
             if !group.examples.iter().any(|e| **e == *kept) {
+                self.held += kept.len() + group::EXAMPLE_OVERHEAD;
                 group.examples.push(kept.into());
-                self.settled.take();
             }
         }
         let mined = Mined { template: TemplateId(at + 1), new };
@@ -143,7 +152,8 @@ impl Miner {
         mined
     }
 
-    /// All templates in order of their ids, folded as they would be if the log ended now.
+    /// All templates in order of their ids, folded as they would be if the log ended now. The first question
+    /// after a message weighs all templates anew; ask at the end, or now and then.
     pub fn templates(&self) -> Vec<Template> {
         let plan = self.plan();
         let mut merged: Vec<Option<Group>> = vec![None; self.groups.len()];
@@ -199,7 +209,10 @@ impl Miner {
                 return (at, false);
             }
         }
-        if self.alive >= self.config.max_templates || self.groups.len() >= 4 * self.config.max_templates {
+        let full = self.alive >= self.config.max_templates
+            || self.groups.len() >= 4 * self.config.max_templates
+            || self.held >= self.config.max_bytes;
+        if full {
             if let Some(at) = self.catch_all {
                 return (at, false);
             }
@@ -212,10 +225,10 @@ impl Miner {
 
     fn add(&mut self, fields: Vec<group::Field>, line: u64) -> u32 {
         let at = self.groups.len() as u32;
+        self.held += group::bytes_of(&fields);
         self.groups.push(Group { fields, open: false, count: 0, first_line: line, examples: Vec::new() });
         self.forward.push(at);
         self.alive += 1;
-        self.settled.take();
         at
     }
 
@@ -233,13 +246,16 @@ impl Miner {
             self.forward[at as usize] = root;
             self.alive -= 1;
         }
+        self.held = self.groups.iter().map(Group::bytes).sum();
         self.cache.rename(|at| plan.root(at));
         self.open.clear();
         for (at, group) in self.groups.iter().enumerate().filter(|(_, g)| g.open && !g.fields.is_empty()) {
             self.open.entry(open_key(&group.fields)).or_default().push(at as u32);
         }
-        self.settle_at = (self.alive + self.alive / 2).max(FIRST_SETTLE);
-        self.settled.take();
+        self.catch_all = self.catch_all.map(|at| plan.root(at));
+        // Before messages go to the catch-all, room is made once more.
+        let grown = (self.alive + self.alive / 2).min(self.config.max_templates);
+        self.settle_at = grown.max(self.alive + 1).max(FIRST_SETTLE.min(self.config.max_templates));
     }
 }
 
@@ -305,6 +321,19 @@ mod tests {
         let templates = miner.templates();
         assert!(templates.len() <= 9);
         assert_eq!(templates.iter().map(|t| t.count).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn long_messages_do_not_fill_the_memory() {
+        let mut miner = Miner::new(MinerConfig { max_bytes: 200_000, ..MinerConfig::default() });
+        for n in 0..2_000u32 {
+            let words: String = (0..100).map(|k| format!("{} ", letters(n * 977 + k * 31))).collect();
+            miner.mine(words.as_bytes());
+        }
+        let templates = miner.templates();
+        let text: usize = templates.iter().map(|t| t.template.len() + t.examples.concat().len()).sum();
+        assert!(text < 210_000, "{text}");
+        assert_eq!(templates.iter().map(|t| t.count).sum::<u64>(), 2_000);
     }
 
     fn letters(mut n: u32) -> String {

@@ -30,6 +30,7 @@ mod records;
 mod settle;
 mod shapes;
 mod structured;
+mod syslog;
 mod template;
 mod time;
 mod units;

@@ -173,7 +173,11 @@ impl LogParser {
             return (Header::default(), Some(fields));
         }
         let header = self.headers.read(line);
-        let fields = self.data(&line[header.end..]);
+        let rest = &line[header.end..];
+        // A container runtime puts its words before the data: `stdout F {...}`.
+        let brace =
+            if rest.ends_with(b"}") { memchr::memchr(b'{', &rest[..rest.len().min(64)]) } else { None };
+        let fields = self.data(&rest[brace.filter(|&at| at > 0 && rest[at - 1] == b' ').unwrap_or(0)..]);
         (header, fields)
     }
 

@@ -35,6 +35,7 @@ impl Kind {
     pub const COUNT: usize = 9;
 }
 
+/// One of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unit {
     pub kind: Kind,
@@ -43,36 +44,42 @@ pub(super) struct Unit {
     pub level: Option<Level>,
 }
 
-/// The units after a time; no more than [`MAX_UNITS`].
-pub(super) struct Units {
-    list: [Unit; MAX_UNITS],
-    count: usize,
+/// The units after a time, one by one; no more than [`MAX_UNITS`].
+#[derive(Clone)]
+pub(super) struct Units<'a> {
+    line: &'a [u8],
+    at: usize,
+    open: bool,
+    piped: bool,
+    /// Whether only numbers came so far, so that one letter is a level.
+    numbers: bool,
+    left: usize,
 }
 
-impl Units {
-    pub fn as_slice(&self) -> &[Unit] {
-        &self.list[..self.count]
+impl<'a> Units<'a> {
+    /// The units of `line` from `at`. `open` says that a bracket before them is still to be closed.
+    pub fn new(line: &'a [u8], at: usize, open: bool) -> Self {
+        let piped = line.get(at) == Some(&b'|');
+        Self { line, at, open, piped, numbers: true, left: MAX_UNITS }
     }
 }
 
-/// The units of `line` from `at`. `open` says that a bracket before them is still to be closed.
-pub(super) fn scan(line: &[u8], mut at: usize, mut open: bool) -> Units {
-    let nothing = Unit { kind: Kind::Word, start: 0, end: 0, level: None };
-    let mut units = Units { list: [nothing; MAX_UNITS], count: 0 };
-    let piped = line.get(at) == Some(&b'|');
-    while units.count < MAX_UNITS {
-        at += line[at..].iter().take_while(|&&b| is_space(b) || b == b',' || (piped && b == b'|')).count();
-        if at == line.len() {
-            break;
+impl Iterator for Units<'_> {
+    type Item = Unit;
+
+    fn next(&mut self) -> Option<Unit> {
+        let between = |&&b: &&u8| is_space(b) || b == b',' || (self.piped && b == b'|');
+        self.at += self.line[self.at..].iter().take_while(between).count();
+        if self.left == 0 || self.at == self.line.len() {
+            return None;
         }
-        let after_number = units.as_slice().last().is_none_or(|u| u.kind == Kind::Number);
-        let unit = unit(line, at, open, piped, after_number);
-        open &= unit.kind != Kind::Close;
-        at = unit.end;
-        units.list[units.count] = unit;
-        units.count += 1;
+        let unit = unit(self.line, self.at, self.open, self.piped, self.numbers);
+        self.open &= unit.kind != Kind::Close;
+        self.numbers &= unit.kind == Kind::Number;
+        self.at = unit.end;
+        self.left -= 1;
+        Some(unit)
     }
-    units
 }
 
 fn unit(line: &[u8], start: usize, open: bool, piped: bool, after_number: bool) -> Unit {

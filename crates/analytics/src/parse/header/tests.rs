@@ -29,6 +29,8 @@ fn the_layouts_of_many_loggers_are_learnt_from_their_first_line_on() {
         ("2015-07-29 17:41:44,747 - INFO  [QuorumPeer[myid=1]/0:0:0:0:2181:Fast@774] - ", Some(Level::Info)),
         ("Jul  1 09:00:55 calvisitor-10 kernel[0]: ", None),
         ("Dec 10 06:55:46 LabSZ sshd[24200]: ", None),
+        ("<34>Oct 11 22:14:15 mymachine su: ", Some(Level::Fatal)),
+        ("<165>1 2003-10-11T22:14:15.003Z machine.example.com evntslog 77 - - ", Some(Level::Info)),
         ("17/06/09 20:10:40 INFO executor.Backend: ", Some(Level::Info)),
         ("03-17 16:13:38.811  1702  2395 D WindowManager: ", Some(Level::Debug)),
         ("I0102 15:04:05.000000   12345 file.go:123] ", Some(Level::Info)),
@@ -88,4 +90,16 @@ fn a_line_without_a_time_may_open_with_its_level() {
         let header = reader.read(line.as_bytes());
         assert_eq!((header.end, header.level, header.timed), (end, level, false), "{line}");
     }
+}
+
+#[test]
+fn a_log_may_change_its_layout() {
+    let mut reader = HeaderReader::new(2024);
+    for _ in 0..2_000 {
+        let line = b"2020-01-01 00:00:00 INFO a.b.C: text";
+        assert_eq!(&line[reader.read(line).end..], b"text");
+    }
+    let line = b"2020-01-01 00:00:00 INFO [thread] - text";
+    let ends: Vec<_> = (0..200_000).map(|_| reader.read(line).end).collect();
+    assert_eq!(&line[*ends.last().unwrap()..], b"text");
 }

@@ -51,7 +51,8 @@ fn a_json_line_is_read_by_its_names_and_its_message_mined() {
     assert_eq!(wrapped.template, Some(TemplateId(1)));
     assert_eq!((wrapped.time, wrapped.level), (micros("2021-01-02T03:04:05Z"), Some(Level::Error)));
     let after_header = parser.push(br#"2022-01-02T03:04:05Z stdout F {"level":"info","msg":"took 9 ms"}"#);
-    assert_eq!(&*after_header.message, br#"stdout F {"level":"info","msg":"took 9 ms"}"#);
+    assert_eq!((after_header.level, &*after_header.message), (Some(Level::Info), &b"took 9 ms"[..]));
+    assert_eq!(after_header.time, micros("2022-01-02T03:04:05Z"));
 }
 
 #[test]
