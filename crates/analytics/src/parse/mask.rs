@@ -25,6 +25,10 @@ const SPACE: u8 = 1;
 const WORD: u8 = 2;
 const DIGIT: u8 = 4;
 const OTHER: u8 = 8;
+/// Beyond ASCII: scripts that put no spaces between words.
+const WIDE: u8 = 16;
+/// Letters from which on a word is data.
+const LONG_WORD: usize = 100;
 
 /// What each byte is: a separator of fields, part of a word, a digit (part of a word too), or a mark.
 const CLASS: [u8; 256] = {
@@ -35,7 +39,8 @@ const CLASS: [u8; 256] = {
         table[byte] = match b {
             0..=32 | 127 => SPACE,
             b'0'..=b'9' => DIGIT,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | b'.' | b'$' | b'~' | b'+' | 128.. => WORD,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'-' | b'.' | b'$' | b'~' | b'+' => WORD,
+            128.. => WORD | WIDE,
             _ => OTHER,
         };
         byte += 1;
@@ -202,8 +207,12 @@ fn mask_word(message: &[u8], field: usize, start: usize, shape: &mut Vec<u8>) ->
         }
     }
     let word = &message[start..end];
+    if seen & (DIGIT | WIDE) == DIGIT | WIDE {
+        mask_wide_word(word, shape);
+        return end;
+    }
     if seen & DIGIT == 0 {
-        if is_long_hex(word) || is_date_word(message, start, end) {
+        if is_data(word) || is_date_word(message, start, end) {
             shape.push(WILD);
         } else {
             shape.extend_from_slice(word);
@@ -248,9 +257,21 @@ fn kept_prefix(word: &[u8]) -> usize {
     }
 }
 
-/// Whether a word without digits is a hash or an address all the same.
-fn is_long_hex(word: &[u8]) -> bool {
+/// Whether a word without digits is a hash, an address or encoded data all the same.
+fn is_data(word: &[u8]) -> bool {
     word.len() >= 8 && word.iter().all(u8::is_ascii_hexdigit)
+        || word.len() >= LONG_WORD && word.iter().all(u8::is_ascii_alphabetic)
+}
+
+/// A word in which letters beyond ASCII and digits meet: only the runs with digits are variables.
+fn mask_wide_word(word: &[u8], shape: &mut Vec<u8>) {
+    for run in word.chunk_by(|a, b| a.is_ascii() == b.is_ascii()) {
+        if run.iter().any(u8::is_ascii_digit) {
+            shape.push(WILD);
+        } else {
+            shape.extend_from_slice(run);
+        }
+    }
 }
 
 /// Whether a word is the month or the day of the week of a date: `Jul 01`, `Fri Jul 01`.
@@ -379,6 +400,7 @@ mod tests {
             ("peer 5c:50:15:4c:18:13 and fe80::1 at 12:00:01.25", "peer * and * at *"),
             ("id 7bb1e3a0-9c1f-4c55-a0b4-2f6a7e12d001 of abcdefab", "id * of *"),
             ("changed Fri Jul 01 08:16:53 in May", "changed * in May"),
+            ("用户123登录失败 für 7.5°C", "用户*登录失败 für *°C"),
             ("read/write ratio for a/b", "read/write ratio for a/b"),
         ] {
             assert_eq!(shape_of(true, message), shape, "{message}");

@@ -85,8 +85,7 @@ impl Plan {
         }
         let mut changed = false;
         for (place, members) in families.of_two_or_more() {
-            // An earlier family of this round may have changed them.
-            let members: Vec<u32> = members.into_iter().filter(|&at| self.root(at) == at).collect();
+            let members = self.still_alike(members, groups);
             let values: Vec<(&[u8], u64)> = members
                 .iter()
                 .map(|&at| (&*self.fields(at, groups)[place], self.counts[at as usize]))
@@ -120,9 +119,9 @@ impl Plan {
         }
         let mut changed = false;
         for (_, mut members) in families.of_two_or_more() {
-            members.retain(|&at| self.root(at) == at);
             members.sort_unstable();
             members.dedup();
+            let members = self.still_alike(members, groups);
             let patterns: Vec<&[Field]> = members.iter().map(|&at| self.fields(at, groups)).collect();
             if evidence::vary_together(&patterns) {
                 for &at in &members[1..] {
@@ -131,6 +130,13 @@ impl Plan {
             }
         }
         changed
+    }
+
+    /// The members of a family that no earlier one took, all of one length: two keys may meet by malice.
+    fn still_alike(&self, mut members: Vec<u32>, groups: &[Group]) -> Vec<u32> {
+        let length = self.fields(members[0], groups).len();
+        members.retain(|&at| self.root(at) == at && self.fields(at, groups).len() == length);
+        members
     }
 
     fn add_pair(&self, a: u32, b: u32, groups: &[Group], families: &mut Families) {

@@ -183,3 +183,13 @@ fn the_same_lines_give_the_same_answers() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_parser_may_be_handed_to_another_thread() {
+    let parsed = std::thread::spawn(|| parser().push(b"text").template).join().unwrap();
+    assert_eq!(parsed, Some(TemplateId(1)));
+    let parser = parser();
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(parser.templates().is_empty()));
+    });
+}
