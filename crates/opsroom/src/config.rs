@@ -78,16 +78,110 @@ impl Default for ServerConfig {
 
 impl ServerConfig {
     fn validate(&self) -> Result<()> {
+        let invalid = |key: &str, what: String| Err(Error::invalid(format!("server.{key}: {what}")));
+        if self.host != "localhost" && self.host.parse::<std::net::IpAddr>().is_err() {
+            let host = self.host.escape_debug();
+            return invalid(
+                "host",
+                format!("`{host}` is no address of this machine; use such as 127.0.0.1 or ::"),
+            );
+        }
         let url = self.public_url.as_str();
-        if !url.is_empty() && !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(Error::invalid("server.public_url: it begins with http:// or https://"));
+        if !url.is_empty() && !is_origin(url.trim_end_matches('/')) {
+            return invalid(
+                "public_url",
+                format!("`{}` is not such as https://ops.example.com", url.escape_debug()),
+            );
+        }
+        for host in &self.allowed_hosts {
+            if host.is_empty() || host.contains(['/', '*', '@', ' ']) {
+                let host = host.escape_debug();
+                return invalid("allowed_hosts", format!("`{host}` is not a name such as ops.example.com"));
+            }
+        }
+        // A browser sends an origin without a path; one with a path would never match.
+        if let Some(origin) = self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            let origin = origin.escape_debug();
+            return invalid(
+                "allowed_origins",
+                format!("`{origin}` is not such as https://grafana.example.com"),
+            );
         }
         if self.max_body_bytes < 1024 {
-            return Err(Error::invalid("server.max_body_bytes: at least 1024, or no request fits"));
+            return invalid(
+                "max_body_bytes",
+                format!("{} is too few; use at least 1024", self.max_body_bytes),
+            );
         }
-        if self.request_timeout_seconds == 0 {
-            return Err(Error::invalid("server.request_timeout_seconds: at least 1"));
+        if !(1..=3600).contains(&self.request_timeout_seconds) {
+            let given = self.request_timeout_seconds;
+            return invalid("request_timeout_seconds", format!("{given} is not from 1 to 3600"));
         }
         Ok(())
+    }
+}
+
+/// A scheme and a host, with a port where it is not the usual one, and nothing after.
+fn is_origin(text: &str) -> bool {
+    reqwest::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use opsroom_core::config::{ConfigFile, Loaded, Source, Sources, example, load};
+
+    use super::*;
+
+    fn load_yaml(yaml: &str) -> Result<Loaded<Config>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("opsroom.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        load(&Sources { file: ConfigFile::Required(path), names: NAMES, ..Sources::default() })
+    }
+
+    #[test]
+    fn the_example_sets_every_section_and_loads_as_the_default() {
+        let text = example::<Config>();
+        let loaded = load_yaml(&text).unwrap();
+        assert_eq!(loaded.config, Config::default());
+        loaded.config.validate().unwrap();
+        for key in ["server.port", "database.url", "files.roots", "egress.ports", "log.level"] {
+            assert_ne!(loaded.source(key), Source::Default, "{key}");
+        }
+        for (line, next) in text.lines().zip(text.lines().skip(1)) {
+            let is_key = |line: &str| line.contains(": ") && !line.trim_start().starts_with('#');
+            let documented = line.trim_start().starts_with('#');
+            assert!(!is_key(next) || documented, "a key without a comment: {next}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        let wrong = [
+            ("server:\n  host: example.com\n", "server.host"),
+            ("server:\n  public_url: ops.example.com\n", "server.public_url"),
+            ("server:\n  allowed_hosts: [\"https://a\"]\n", "server.allowed_hosts"),
+            ("server:\n  allowed_origins: [\"https://a.example/\"]\n", "server.allowed_origins"),
+            ("server:\n  max_body_bytes: 1\n", "server.max_body_bytes"),
+            ("server:\n  request_timeout_seconds: 0\n", "server.request_timeout_seconds"),
+            ("files:\n  roots: [/]\n", "files.roots"),
+            ("egress:\n  allow_addresses: [10.0.0.0/99]\n", "egress.allow_addresses"),
+            ("log:\n  level: inof\n", "log.level"),
+        ];
+        for (yaml, key) in wrong {
+            let loaded = load_yaml(yaml).unwrap();
+            let error = loaded.blame(loaded.config.validate().expect_err(yaml));
+            assert!(error.message.starts_with(&format!("{key}: ")), "{error}");
+            assert!(error.message.contains("opsroom.yaml:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_the_database_is_not_shown() {
+        let loaded = load_yaml("database:\n  url: postgres://ada:hunter2@db/ops\n").unwrap();
+        let shown = loaded.show().unwrap();
+        assert!(!shown.contains("hunter2") && shown.contains("[hidden]"), "{shown}");
     }
 }
