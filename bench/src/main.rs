@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod parsing;
+mod startup;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -12,7 +13,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let outcome = match name.as_str() {
         "parsing" => parsing::run(&rest),
-        _ => Err(format!("no benchmark is named '{name}'; known: parsing")),
+        "startup" => startup::run(&rest).map_err(|error| error.to_string()),
+        _ => Err(format!("no benchmark is named '{name}'; known: parsing, startup")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
