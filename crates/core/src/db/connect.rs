@@ -1,5 +1,6 @@
 //! Opening a database by its URL.
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::Db;
 use crate::error::{Error, Result};
 
 /// Where the database is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DbConfig {
     /// `sqlite://PATH`, `postgres://USER:PASSWORD@HOST/NAME` or `mysql://USER:PASSWORD@HOST/NAME`
@@ -26,6 +27,17 @@ pub struct DbConfig {
     /// How long a request waits for a connection, in seconds, before it is told that the database does
     /// not answer.
     pub connect_timeout_seconds: u64,
+}
+
+/// The URL may hold a password: it is not shown.
+impl fmt::Debug for DbConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.url.split_once(':').map_or("", |(kind, _)| kind);
+        f.debug_struct("DbConfig")
+            .field("kind", &kind)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for DbConfig {

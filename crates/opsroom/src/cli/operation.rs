@@ -100,7 +100,7 @@ async fn watch(
         let job: Value = answer.map_err(Error::internal)?.json().await.map_err(Error::internal)?;
         let state = job["state"].as_str().and_then(State::parse).unwrap_or(State::Running);
         if let Some(bar) = &bar {
-            show(bar, job["progress"].as_f64(), job["message"].as_str().unwrap_or_default());
+            show(bar, job["fraction"].as_f64(), job["message"].as_str().unwrap_or_default());
         }
         if !state.ended() {
             continue;
