@@ -177,7 +177,7 @@ impl Miner {
     /// that was never given is returned as it is.
     pub fn resolve(&self, id: TemplateId) -> TemplateId {
         match (id.0 as usize).checked_sub(1) {
-            Some(at) if at < self.forward.len() => TemplateId(self.plan().root(self.home(at as u32)) + 1),
+            Some(at) if at < self.forward.len() => TemplateId(self.plan().root(self.forward[at]) + 1),
             _ => id,
         }
     }
@@ -189,13 +189,6 @@ impl Miner {
 
     fn plan(&self) -> &Plan {
         self.settled.get_or_init(|| settle::plan(&self.groups))
-    }
-
-    fn home(&self, mut at: u32) -> u32 {
-        while self.forward[at as usize] != at {
-            at = self.forward[at as usize];
-        }
-        at
     }
 
     /// Finds or makes the group of a shape that is not in the cache.
@@ -245,6 +238,9 @@ impl Miner {
             self.groups[root as usize].absorb(&folded, self.config.max_examples);
             self.forward[at as usize] = root;
             self.alive -= 1;
+        }
+        for at in 0..self.forward.len() {
+            self.forward[at] = self.forward[self.forward[at] as usize];
         }
         self.held = self.groups.iter().map(Group::bytes).sum();
         self.cache.rename(|at| plan.root(at));

@@ -36,6 +36,10 @@ pub(super) fn plan(groups: &[Group]) -> Plan {
             break;
         }
     }
+    // A parent is older than its children, so one pass makes every path one step long.
+    for at in 0..plan.parents.len() {
+        plan.parents[at] = plan.parents[plan.parents[at] as usize];
+    }
     plan
 }
 
