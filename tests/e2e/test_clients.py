@@ -6,10 +6,12 @@ import os
 import subprocess
 import unittest
 
+import httpx2
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
 
 from room import BINARY, LOG, PEERS, Room
 
@@ -58,6 +60,19 @@ class Clients(unittest.TestCase):
 
         asyncio.run(run())
 
+    def test_the_mcp_package_over_http(self):
+        async def run():
+            http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
+            async with http, streamable_http_client(self.room.url + "/mcp", http_client=http) as streams:
+                async with ClientSession(streams[0], streams[1]) as session:
+                    await session.initialize()
+                    names = {tool.name for tool in (await session.list_tools()).tools}
+                    self.assertIn("detect_anomalies", names)
+                    result = await session.call_tool("detect_anomalies", {"text": LOG})
+                    self.finds_the_fault(json.loads(result.content[0].text))
+
+        asyncio.run(run())
+
     def inspector(self, *arguments):
         node, inspector = PEERS / "node_modules/.bin/node", PEERS / "node_modules/.bin/mcp-inspector"
         command = [str(node), str(inspector), "--cli", *arguments]
@@ -76,6 +91,8 @@ class Clients(unittest.TestCase):
         server = [BINARY, "--data-dir", str(self.room.data), "mcp"]
         tools = self.inspector(*server, "--method", "tools/list")["tools"]
         self.assertIn("detect_anomalies", {tool["name"] for tool in tools})
+        called = ["--method", "tools/call", "--tool-name", "detect_anomalies", "--tool-arg", f"text={json.dumps(LOG)}"]
+        self.finds_the_fault(self.inspector(*server, *called)["structuredContent"])
 
     def test_a_tool_that_is_not_there_and_a_wrong_input_are_told(self):
         async def run():

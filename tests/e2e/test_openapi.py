@@ -3,7 +3,9 @@
 import subprocess
 import unittest
 
-from room import PEERS, Room
+import jsonschema_rs
+
+from room import LOG, PEERS, Room
 
 # The routes that answer without a key; a later capability adds to this list by name.
 OPEN = {
@@ -57,6 +59,21 @@ class Openapi(unittest.TestCase):
             self.assertEqual(self.room.request("GET", path)[0], 200, path)
         for method, path in (("POST", "/mcp"), ("GET", "/mcp"), ("GET", "/metrics"), ("GET", "/events")):
             self.assertEqual(self.room.request(method, path, {} if method == "POST" else None)[0], 401, path)
+
+    def test_the_command_line_prints_what_the_schema_promises(self):
+        _, document = self.room.request("GET", "/openapi.json")
+        log = self.room.folder / "app.log"
+        log.write_text(LOG)
+        for path, command in (
+            ("/logs/anomalies", ["detect", str(log), "--json"]),
+            ("/logs/anomalies", ["detect", str(log), "--json", "--all"]),
+            ("/logs/templates", ["templates", str(log), "--json"]),
+        ):
+            schema = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+            answer = self.room.operation(*command)
+            self.assertTrue(answer.get("anomalies") or answer.get("templates"), command)
+            errors = [str(error) for error in jsonschema_rs.validator_for(schema).iter_errors(answer)]
+            self.assertEqual(errors, [], command)
 
     def test_a_wrong_key_is_refused(self):
         status, answer = self.room.request("GET", "/jobs", key="opk_" + "0" * 64)

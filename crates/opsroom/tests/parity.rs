@@ -286,6 +286,19 @@ fn masked_words(message: &str) -> String {
     message.split(' ').map(mask).collect::<Vec<_>>().join(" ")
 }
 
+#[tokio::test]
+async fn an_rmcp_client_calls_over_standard_input_and_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(BINARY);
+    command.arg("--data-dir").arg(folder.path()).arg("mcp");
+    let client = ().serve(rmcp::transport::TokioChildProcess::new(command).unwrap()).await.unwrap();
+    let tools = client.list_all_tools().await.unwrap();
+    assert!(tools.iter().any(|tool| tool.name == "detect_anomalies"));
+    let answer = mcp(&client, "detect_anomalies", &json!({ "text": log() })).await.unwrap();
+    assert!(answer["anomalies"][0].to_string().contains("req-0060"), "{answer}");
+    client.cancel().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_answers_alike_over_mcp_rest_and_the_command_line() {
     let _installed_once = rustls::crypto::ring::default_provider().install_default();
