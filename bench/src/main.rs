@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod detection;
 mod parsing;
 mod startup;
 
@@ -12,9 +13,10 @@ fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match name.as_str() {
+        "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
-        _ => Err(format!("no benchmark is named '{name}'; known: parsing, startup")),
+        _ => Err(format!("no benchmark is named '{name}'; known: detection, parsing, startup")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,9 @@ const FLOOR: f32 = 0.1;
 /// anything without widening what counts as usual.
 const QUANTILES: (f64, f64) = (0.1, 0.9);
 
+/// Templates that at most this many sessions have count as strange.
+pub(super) const HARDLY_ANY: u32 = 4;
+
 /// A sparse count vector: templates ascending, counts from 1.
 pub(super) type Entries = [(u16, u32)];
 
@@ -30,9 +33,12 @@ pub(super) struct Scale {
     amount: f32,
 }
 
-impl Scale {
-    /// The weight of a template that was never seen.
-    const STRANGE: Self = Self { presence: 1.0 / FLOOR, amount: 1.0 / FLOOR };
+/// The scales of all templates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Scales {
+    known: Vec<Scale>,
+    /// Of a template that was never seen.
+    strange: Scale,
 }
 
 /// Vectors with their masses, as far as a comparison needs them.
@@ -41,16 +47,24 @@ pub(super) struct Weighted<'a> {
     pub(super) masses: Vec<f64>,
 }
 
-/// The scale of each of the first `templates` templates.
-pub(super) fn scales(set: &Weighted, templates: usize) -> Vec<Scale> {
+/// The scales of templates, of which `support` says how many sessions have each.
+///
+/// `novelty`, from 0 to 1, is how much it says in this log that a template is there which hardly any session
+/// has: less in a log whose templates never settle.
+pub(super) fn scales(set: &Weighted, support: &[u32], novelty: f32) -> Scales {
     let total: f64 = set.masses.iter().sum();
-    let mut present: Vec<Vec<(u32, f64)>> = vec![Vec::new(); templates];
+    let mut present: Vec<Vec<(u32, f64)>> = vec![Vec::new(); support.len()];
     for (vector, &mass) in set.vectors.iter().zip(&set.masses) {
         for &(template, count) in *vector {
             present[usize::from(template)].push((count, mass));
         }
     }
-    present.par_iter_mut().map(|counts| scale(counts, total)).collect()
+    let calmed = |scale: Scale| Scale { presence: scale.presence * novelty, amount: scale.amount * novelty };
+    let known = present.par_iter_mut().zip(support).map(|(counts, &support)| {
+        let scale = scale(counts, total);
+        if support <= HARDLY_ANY { calmed(scale) } else { scale }
+    });
+    Scales { known: known.collect(), strange: calmed(Scale { presence: 1.0 / FLOOR, amount: 1.0 / FLOOR }) }
 }
 
 fn scale(counts: &mut [(u32, f64)], total: f64) -> Scale {
@@ -89,7 +103,7 @@ pub(super) fn log(count: u32) -> f32 {
 }
 
 /// The distance of two vectors, or any larger number once it exceeds `enough`.
-pub(super) fn distance(a: &Entries, b: &Entries, scales: &[Scale], enough: f32) -> f32 {
+pub(super) fn distance(a: &Entries, b: &Entries, scales: &Scales, enough: f32) -> f32 {
     let mut sum = 0.0;
     differences(a, b, scales, |_, weight| {
         sum += weight;
@@ -100,13 +114,8 @@ pub(super) fn distance(a: &Entries, b: &Entries, scales: &[Scale], enough: f32) 
 
 /// Calls `each` with every template in which the vectors differ and what the difference weighs, until it
 /// returns `false`.
-pub(super) fn differences(
-    a: &Entries,
-    b: &Entries,
-    scales: &[Scale],
-    mut each: impl FnMut(u16, f32) -> bool,
-) {
-    let scale = |template: u16| scales.get(usize::from(template)).copied().unwrap_or(Scale::STRANGE);
+pub(super) fn differences(a: &Entries, b: &Entries, scales: &Scales, mut each: impl FnMut(u16, f32) -> bool) {
+    let scale = |template: u16| scales.known.get(usize::from(template)).copied().unwrap_or(scales.strange);
     let (mut i, mut j) = (0, 0);
     while i < a.len() || j < b.len() {
         let left = a.get(i).map_or(u32::MAX, |&(template, _)| u32::from(template));
@@ -137,12 +146,12 @@ pub(super) fn differences(
 mod tests {
     use super::*;
 
-    fn scales_of(vectors: &[(&Entries, f64)], templates: usize) -> Vec<Scale> {
+    fn scales_of(vectors: &[(&Entries, f64)], templates: usize) -> Scales {
         let set = Weighted {
             vectors: vectors.iter().map(|v| v.0).collect(),
             masses: vectors.iter().map(|v| v.1).collect(),
         };
-        scales(&set, templates)
+        scales(&set, &vec![100; templates], 1.0)
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FittedDetector;
+use super::rates::{Finding, Rates};
 use super::reason::{Reason, Unit};
-use super::{FittedDetector, Model};
+use super::shapes::{Seen, Shapes};
 use crate::features::{Group, Grouping, Groups};
 
 const MAX_EVIDENCE: usize = 6;
@@ -47,11 +49,24 @@ pub struct Judgement<'a> {
     detector: &'a FittedDetector,
     groups: &'a Groups,
     scores: Vec<f32>,
+    view: View<'a>,
+}
+
+/// What was worked out while scoring and explains the scores.
+#[derive(Debug, Clone)]
+pub(super) enum View<'a> {
+    Shapes(&'a Shapes, Seen),
+    Rates(&'a Rates, Vec<Finding>),
 }
 
 impl<'a> Judgement<'a> {
-    pub(super) const fn new(detector: &'a FittedDetector, groups: &'a Groups, scores: Vec<f32>) -> Self {
-        Self { detector, groups, scores }
+    pub(super) const fn new(
+        detector: &'a FittedDetector,
+        groups: &'a Groups,
+        scores: Vec<f32>,
+        view: View<'a>,
+    ) -> Self {
+        Self { detector, groups, scores, view }
     }
 
     /// The score of every group, in the order of the groups.
@@ -130,8 +145,13 @@ impl<'a> Judgement<'a> {
     }
 
     fn reasons(&self, index: usize) -> Vec<Reason> {
-        match &self.detector.model {
-            Model::Shapes(shapes) => shapes.explain(self.groups, index, self.detector.own),
+        match &self.view {
+            View::Shapes(shapes, seen) => shapes.explain(self.groups, seen, index, self.detector.own),
+            View::Rates(rates, findings) => {
+                let from = findings.partition_point(|finding| (finding.window as usize) < index);
+                let to = findings.partition_point(|finding| finding.window as usize <= index);
+                rates.explain(&findings[from..to])
+            }
         }
     }
 

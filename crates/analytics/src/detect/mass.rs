@@ -4,16 +4,20 @@
 //! Cohen-Steiner and Merigot, 2011). A failure that repeats has many close copies, but as long as they are
 //! fewer than the share `q` it still has to reach into the bulk, and that is far.
 //!
+//! The share is taken of the log or of the session's own kind ([`super::kinds`]), whichever is more. Of the log
 //! `q` estimates itself: it is the largest of [`LADDER`] at which the odd are a minority of the same order,
 //! at most `2 q`. A log of one kind of session ends at the first step; one of many kinds, none of
 //! which has 7 % of the sessions, goes down to the size of its kinds.
 
 use rayon::prelude::*;
 
-use super::distance::{Scale, Weighted, distance};
+use super::distance::{Scales, Weighted, distance};
+use super::kinds::Kinds;
 
 /// Candidate shares of the neighbourhood.
 const LADDER: [f64; 6] = [0.07, 0.04, 0.02, 0.01, 0.005, 0.002];
+/// The share of the neighbourhood in a session's own kind.
+const OF_KIND: f64 = 0.07;
 /// A distance to mass from which a session is odd: four tenths of one line of a template never seen.
 const ODD: f32 = 2.75;
 /// How much of the usual distance between neighbours is allowed on top.
@@ -24,6 +28,8 @@ const LEAST: f64 = 3.0;
 /// The vectors of a log and how they lie to each other.
 pub(super) struct Cloud {
     masses: Vec<f64>,
+    /// The sessions that make up a neighbourhood in each vector's kind.
+    of_kind: Vec<f64>,
     /// Of each vector: the others, nearest first, with their distance.
     neighbours: Vec<Vec<(f32, u32)>>,
     /// The distance of one session of each vector to the nearest other session.
@@ -38,14 +44,13 @@ pub(super) struct Oddness {
 
 impl Cloud {
     /// Measures all distances; quadratic, so the set must be small.
-    pub(super) fn new(set: &Weighted, scales: &[Scale]) -> Self {
+    pub(super) fn new(set: &Weighted, kinds: &Kinds, scales: &[Scales]) -> Self {
         let neighbours: Vec<Vec<(f32, u32)>> = set
             .vectors
             .par_iter()
             .map(|a| {
-                let far = |b| distance(a, b, scales, f32::MAX);
-                let mut row: Vec<(f32, u32)> =
-                    set.vectors.iter().enumerate().map(|(i, b)| (far(b), i as u32)).collect();
+                let far = |i: usize| distance(a, set.vectors[i], &scales[usize::from(kinds.of[i])], f32::MAX);
+                let mut row: Vec<(f32, u32)> = (0..set.vectors.len()).map(|i| (far(i), i as u32)).collect();
                 row.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
                 row
             })
@@ -57,7 +62,8 @@ impl Cloud {
                 if repeats { 0.0 } else { other.map_or(0.0, |&(far, _)| far) }
             })
             .collect();
-        Self { masses: set.masses.clone(), neighbours, nearest }
+        let of_kind = kinds.mass.iter().map(|mass| OF_KIND * mass).collect();
+        Self { masses: set.masses.clone(), of_kind, neighbours, nearest }
     }
 
     /// How odd each vector is, at the largest share of the ladder that is consistent with itself.
@@ -69,7 +75,10 @@ impl Cloud {
             let wanted = (q * total).max(least);
             let values: Vec<f32> = (0..self.masses.len())
                 .into_par_iter()
-                .map(|i| self.mean_distance(i, wanted) / (ODD + NOISE_ALLOWED * self.noise_at(i, wanted)))
+                .map(|i| {
+                    let wanted = wanted.max(self.of_kind[i]);
+                    self.mean_distance(i, wanted) / (ODD + NOISE_ALLOWED * self.noise_at(i, wanted))
+                })
                 .collect();
             let odd: f64 = values.iter().zip(&self.masses).filter(|(v, _)| **v >= 1.0).map(|(_, m)| m).sum();
             last = Oddness { values, share: odd / total.max(1.0) };

@@ -14,11 +14,14 @@
 
 mod distance;
 mod judgement;
+mod kinds;
 mod mass;
 mod order;
 mod rarity;
+mod rates;
 mod reason;
 mod sample;
+mod series;
 mod shapes;
 
 pub use judgement::{Cause, Judgement, Verdict};
@@ -27,6 +30,8 @@ pub use reason::{Reason, Unit};
 use serde::{Deserialize, Serialize};
 
 use crate::features::{Grouping, Groups};
+use judgement::View;
+use rates::Rates;
 use shapes::Shapes;
 
 /// How to learn what is normal.
@@ -75,6 +80,7 @@ pub struct FittedDetector {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Model {
     Shapes(Shapes),
+    Rates(Rates),
 }
 
 impl DetectorConfig {
@@ -94,7 +100,10 @@ impl DetectorConfig {
         {
             return Err(DetectError::ExpectedAnomalies(share));
         }
-        let model = Model::Shapes(Shapes::fit(groups, self, own));
+        let model = match groups.grouping() {
+            Grouping::Session => Model::Shapes(Shapes::fit(groups, self, own)),
+            Grouping::TimeWindow { .. } | Grouping::LineWindow { .. } => Model::Rates(Rates::fit(groups)),
+        };
         let mut fitted = FittedDetector { grouping: groups.grouping(), own, divisor: 1.0, model };
         if own && let Some(share) = self.expected_anomalies {
             fitted.divisor = fitted.divisor_for(groups, share);
@@ -120,13 +129,20 @@ impl FittedDetector {
     }
 
     fn judged<'a>(&'a self, groups: &'a Groups) -> Judgement<'a> {
-        let mut scores = match &self.model {
-            Model::Shapes(shapes) => shapes.score(groups, self.own),
+        let (mut scores, view) = match &self.model {
+            Model::Shapes(shapes) => {
+                let seen = shapes.see(groups);
+                (shapes.score(groups, &seen, self.own), View::Shapes(shapes, seen))
+            }
+            Model::Rates(rates) => {
+                let findings = rates.findings(groups, self.own);
+                (rates::scores(&findings, groups.len()), View::Rates(rates, findings))
+            }
         };
         if self.divisor != 1.0 {
             scores.iter_mut().for_each(|score| *score /= self.divisor);
         }
-        Judgement::new(self, groups, scores)
+        Judgement::new(self, groups, scores, view)
     }
 
     /// The divisor with which the given share of these groups is anomalous.
@@ -152,4 +168,9 @@ const fn kind(grouping: Grouping) -> &'static str {
 }
 
 #[cfg(test)]
+mod system_tests;
+#[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod window_tests;

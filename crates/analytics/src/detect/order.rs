@@ -50,18 +50,13 @@ impl Transitions {
         Self { support, rarity }
     }
 
-    /// The score of every set of transitions of some groups.
-    pub(super) fn score(&self, groups: &Groups, own: bool) -> Vec<f32> {
-        let known = self.known(groups);
-        (0..groups.orders().len() as u32).map(|set| self.score_with(&known, groups, set, own)).collect()
+    /// The score of every set of transitions of some groups; `known` is what [`Self::known`] says of them.
+    pub(super) fn score(&self, groups: &Groups, known: &[u32], own: bool) -> Vec<f32> {
+        (0..groups.orders().len() as u32).map(|set| self.score_of(groups, known, set, own)).collect()
     }
 
     /// The score of one set of transitions.
-    pub(super) fn score_of(&self, groups: &Groups, set: u32, own: bool) -> f32 {
-        self.score_with(&self.known(groups), groups, set, own)
-    }
-
-    fn score_with(&self, known: &[u32], groups: &Groups, set: u32, own: bool) -> f32 {
+    pub(super) fn score_of(&self, groups: &Groups, known: &[u32], set: u32, own: bool) -> f32 {
         let set = groups.orders().get(set as usize);
         match set.iter().map(|&pair| known[usize::from(pair)]).min() {
             Some(0) if !self.support.is_empty() => self.rarity.surprise(1),
@@ -71,8 +66,7 @@ impl Transitions {
     }
 
     /// The rarest transition of a set, and what usually comes in its place.
-    pub(super) fn explain(&self, groups: &Groups, set: u32) -> Option<Reason> {
-        let known = self.known(groups);
+    pub(super) fn explain(&self, groups: &Groups, known: &[u32], set: u32) -> Option<Reason> {
         let set = groups.orders().get(set as usize);
         let rarest = *set.iter().min_by_key(|&&pair| (known[usize::from(pair)], pair))?;
         let (previous, next) = ids(groups, rarest);
@@ -85,7 +79,7 @@ impl Transitions {
     }
 
     /// In how many sessions learnt from each transition of some groups occurs.
-    fn known(&self, groups: &Groups) -> Vec<u32> {
+    pub(super) fn known(&self, groups: &Groups) -> Vec<u32> {
         let known: HashMap<Pair, u32> = self.support.iter().copied().collect();
         let pairs = 0..groups.orders().pair_count();
         pairs.map(|number| known.get(&ids(groups, number as u16)).copied().unwrap_or(0)).collect()

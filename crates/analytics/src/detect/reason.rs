@@ -111,6 +111,15 @@ pub enum Reason {
         /// Usual number, at most.
         usual: f64,
     },
+    /// More or fewer lines altogether than usual.
+    Lines {
+        /// Lines in this window.
+        count: u32,
+        /// Usual number, at least.
+        low: u32,
+        /// Usual number, at most.
+        high: u32,
+    },
     /// No line at all where there usually are some.
     Silence {
         /// Usual number of lines in a window.
@@ -179,6 +188,9 @@ impl Reason {
                     lines(usual)
                 )
             }
+            Self::Lines { count, low, high } => {
+                format!("{} in this {one}, usually {}", lines(count.into()), range(low, high))
+            }
             Self::Silence { usual } => format!("no line at all in this {one}, usually {}", lines(usual)),
         }
     }
@@ -194,7 +206,11 @@ impl Reason {
             | Self::Burst { template, .. }
             | Self::Vanished { template, .. } => Some(template),
             Self::Order { next, .. } => next,
-            Self::EndsEarly { .. } | Self::Long { .. } | Self::Errors { .. } | Self::Silence { .. } => None,
+            Self::EndsEarly { .. }
+            | Self::Long { .. }
+            | Self::Errors { .. }
+            | Self::Lines { .. }
+            | Self::Silence { .. } => None,
         }
     }
 
@@ -208,7 +224,8 @@ impl Reason {
             Self::Long { .. } => 4,
             Self::Order { .. } => 5,
             Self::Errors { .. } => 6,
-            Self::Silence { .. } => 7,
+            Self::Lines { .. } => 7,
+            Self::Silence { .. } => 8,
         };
         (kind, self.template())
     }

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::DetectorConfig;
-use super::distance::{Entries, Scale, Weighted, differences, distance, quantile, scales};
+use super::distance::{Entries, HARDLY_ANY, Scales, Weighted, differences, distance, quantile};
+use super::kinds::Kinds;
 use super::mass::{Cloud, NOISE_ALLOWED};
 use super::order::Transitions;
 use super::rarity::Rarity;
@@ -25,7 +26,7 @@ const BELIEVED: f64 = 0.005;
 /// A template that less than this share of the sessions would bring anew is anomalous by itself.
 const NEW_TEMPLATE: f64 = 0.005;
 /// Distances that one call may measure; with more distinct vectors, fewer reference vectors are used.
-const WORK: usize = 100_000_000;
+const WORK: usize = 50_000_000;
 const FEWEST_REFERENCES: usize = 64;
 
 /// What is usual in the sessions of a log.
@@ -35,7 +36,8 @@ pub(super) struct Shapes {
     templates: Vec<u32>,
     /// Sessions with each template.
     support: Vec<u32>,
-    scales: Vec<Scale>,
+    /// By kind.
+    scales: Vec<Scales>,
     /// Usual lines of each template in sessions that have it.
     usual: Vec<(u32, u32)>,
     /// Usual lines in a session.
@@ -46,11 +48,23 @@ pub(super) struct Shapes {
     transitions: Transitions,
 }
 
+/// What is known of the templates and transitions of the groups that are judged.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// The number here of each of their templates.
+    numbers: Vec<u16>,
+    /// In how many sessions learnt from each of their transitions occurs.
+    transitions: Vec<u32>,
+    /// How many references they are compared with.
+    used: usize,
+}
+
 /// A usual count vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Reference {
     vector: Vec<(u16, u32)>,
     mass: f64,
+    kind: u16,
     /// The distance at which a session is no longer like this one.
     allowed: f32,
 }
@@ -60,36 +74,41 @@ impl Shapes {
         let vectors = groups.vectors();
         let (chosen, masses) = sample(vectors, config.seed);
         let mut set = Weighted { vectors: chosen.iter().map(|&i| vectors.get(i)).collect(), masses };
-        let templates = groups.templates().len();
-        let mut weights = scales(&set, templates);
-        let mut cloud = Cloud::new(&set, &weights);
+        let support = support(groups);
+        let rarity = Rarity::new(rarest(groups, &support), NEW_TEMPLATE);
+        // The cube leaves one in two hundred its full weight and next to nothing to one in ten.
+        let novelty = rarity.surprise(HARDLY_ANY).min(1.0).powi(3);
+        let mut kinds = Kinds::new(&set, support.len());
+        let mut weights = kinds.scales(&set, &support, novelty);
+        let mut cloud = Cloud::new(&set, &kinds, &weights);
         let kept = kept(&cloud, &set, config.expected_anomalies, own);
         if kept.len() < set.masses.len() {
             set = Weighted {
                 vectors: kept.iter().map(|&i| set.vectors[i]).collect(),
                 masses: kept.iter().map(|&i| set.masses[i]).collect(),
             };
-            weights = scales(&set, templates);
-            cloud = Cloud::new(&set, &weights);
+            kinds = kinds.only(&kept);
+            weights = kinds.scales(&set, &support, novelty);
+            cloud = Cloud::new(&set, &kinds, &weights);
         }
         let noise = cloud.noise();
         let mut references: Vec<Reference> = (0..set.masses.len())
             .map(|i| Reference {
                 vector: set.vectors[i].to_vec(),
                 mass: set.masses[i],
+                kind: kinds.of[i],
                 allowed: ALLOWED + NOISE_ALLOWED * noise[i],
             })
             .collect();
         // The most usual first: it is the most likely to be near, and which come first must not depend on
         // the order of the log.
         references.sort_by(|a, b| b.mass.total_cmp(&a.mass).then_with(|| a.vector.cmp(&b.vector)));
-        let support = support(groups);
         Self {
             templates: groups.templates().iter().map(|used| used.id).collect(),
-            usual: usual(&set, templates),
+            usual: usual(&set, support.len()),
             length: usual_length(&set),
             sessions: groups.len() as u64,
-            rarity: Rarity::new(rarest(groups, &support), NEW_TEMPLATE),
+            rarity,
             transitions: Transitions::fit(groups),
             scales: weights,
             support,
@@ -97,20 +116,28 @@ impl Shapes {
         }
     }
 
+    /// Looks up what is known of the templates and transitions of some groups.
+    pub(super) fn see(&self, groups: &Groups) -> Seen {
+        let affordable = (WORK / groups.vectors().len().max(1)).max(FEWEST_REFERENCES);
+        Seen {
+            numbers: self.numbers(groups),
+            transitions: self.transitions.known(groups),
+            used: affordable.min(self.references.len()),
+        }
+    }
+
     /// The score of every group; from 1 on it is anomalous.
-    pub(super) fn score(&self, groups: &Groups, own: bool) -> Vec<f32> {
-        let numbers = self.numbers(groups);
+    pub(super) fn score(&self, groups: &Groups, seen: &Seen, own: bool) -> Vec<f32> {
         let vectors = groups.vectors();
-        let used = (WORK / vectors.len().max(1)).max(FEWEST_REFERENCES).min(self.references.len());
         let by_vector: Vec<f32> = (0..vectors.len())
             .into_par_iter()
             .map(|i| {
-                let vector = translated(vectors.get(i), &numbers);
-                let (_, far) = self.nearest(&vector, used);
+                let vector = translated(vectors.get(i), &seen.numbers);
+                let (_, far) = self.nearest(&vector, seen.used);
                 far.max(self.strangeness(&vector, own))
             })
             .collect();
-        let by_order = self.transitions.score(groups, own);
+        let by_order = self.transitions.score(groups, &seen.transitions, own);
         groups
             .iter()
             .map(|group| {
@@ -125,7 +152,8 @@ impl Shapes {
         let mut best = (None, f32::INFINITY);
         for reference in &self.references[..used] {
             let enough = best.1 * reference.allowed;
-            let score = distance(vector, &reference.vector, &self.scales, enough) / reference.allowed;
+            let scales = &self.scales[usize::from(reference.kind)];
+            let score = distance(vector, &reference.vector, scales, enough) / reference.allowed;
             if score < best.1 {
                 best = (Some(reference), score);
             }
@@ -148,20 +176,20 @@ impl Shapes {
     }
 
     /// Why a group is anomalous, weightiest first.
-    pub(super) fn explain(&self, groups: &Groups, index: usize, own: bool) -> Vec<Reason> {
+    pub(super) fn explain(&self, groups: &Groups, seen: &Seen, index: usize, own: bool) -> Vec<Reason> {
         let group = groups.group(index);
-        let numbers = self.numbers(groups);
-        let vector = translated(groups.vectors().get(group.vector as usize), &numbers);
-        let used = (WORK / groups.vectors().len().max(1)).max(FEWEST_REFERENCES).min(self.references.len());
+        let vector = translated(groups.vectors().get(group.vector as usize), &seen.numbers);
         let mut reasons = Vec::new();
-        if let (Some(reference), score) = self.nearest(&vector, used)
+        if let (Some(reference), score) = self.nearest(&vector, seen.used)
             && score > 0.0
         {
-            self.explain_difference(groups, &numbers, &vector, reference, own, &mut reasons);
+            self.explain_difference(groups, &seen.numbers, &vector, reference, own, &mut reasons);
         }
         self.explain_length(group.lines, &mut reasons);
-        if group.order != Orders::UNKNOWN && self.transitions.score_of(groups, group.order, own) >= 1.0 {
-            reasons.extend(self.transitions.explain(groups, group.order));
+        if group.order != Orders::UNKNOWN
+            && self.transitions.score_of(groups, &seen.transitions, group.order, own) >= 1.0
+        {
+            reasons.extend(self.transitions.explain(groups, &seen.transitions, group.order));
         }
         reasons
     }
@@ -176,10 +204,15 @@ impl Shapes {
         reasons: &mut Vec<Reason>,
     ) {
         let mut parts: Vec<(u16, f32)> = Vec::new();
-        differences(vector, &reference.vector, &self.scales, |template, weight| {
-            parts.push((template, weight));
-            true
-        });
+        differences(
+            vector,
+            &reference.vector,
+            &self.scales[usize::from(reference.kind)],
+            |template, weight| {
+                parts.push((template, weight));
+                true
+            },
+        );
         parts.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let total: f32 = parts.iter().map(|part| part.1).sum();
         parts.retain(|part| part.1 >= 0.15 * total);

@@ -18,12 +18,14 @@ mod guess;
 mod key;
 mod scan;
 mod store;
+mod suggest;
 mod vectors;
 
 pub use builder::{GroupBuilder, Limits};
 pub use groups::{Group, Groups, TemplateUse};
 pub use guess::guess_session_key;
 pub use key::{KeyError, SessionKey};
+pub use suggest::suggest_windows;
 pub use vectors::{Orders, Vectors};
 
 /// How lines are grouped.
@@ -43,3 +45,6 @@ pub enum Grouping {
         lines: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;
