@@ -23,7 +23,7 @@ type Sequence = Vec<u32>;
 const SEEDS: u64 = 5;
 /// Anomalous sessions put among the normal ones.
 const SHARES: [(&str, usize); 3] = [("0 %", 0), ("3 %", 150), ("10 %", 539)];
-const PEERS: &str = include_str!("detection_peers.py");
+const PEERS: &str = include_str!("../peers/sklearn_detection.py");
 /// The share of anomalous sessions in operation, for the development split.
 const ABUNDANCE: f64 = 0.0175;
 
@@ -51,8 +51,21 @@ struct Scores {
 
 /// Runs the benchmark and prints its table.
 pub fn run(arguments: &[String]) -> Outcome<()> {
-    let folder = data_folder(arguments)?;
-    let cases = cases(&folder, arguments.iter().any(|a| a == "--development"))?;
+    let (mut development, mut with_peers, mut data) = (false, true, None);
+    let mut left = arguments.iter();
+    while let Some(argument) = left.next() {
+        match argument.as_str() {
+            "--development" => development = true,
+            "--no-peers" => with_peers = false,
+            "--data" => data = Some(left.next().ok_or("--data needs a folder")?.clone()),
+            other => {
+                return Err(
+                    format!("unknown option '{other}'; known: --data --development --no-peers").into()
+                );
+            }
+        }
+    }
+    let cases = cases(&data_folder(data)?, development)?;
     let mut table: BTreeMap<(usize, usize), Vec<(f64, f64)>> = BTreeMap::new();
     let mut put = |method: usize, case: &Case, said: &Scores| {
         let rows: Vec<Judged> = (case.rows.iter().zip(&said.scores))
@@ -61,7 +74,7 @@ pub fn run(arguments: &[String]) -> Outcome<()> {
         let f1 = Confusion::at(&rows, said.threshold).f1().unwrap_or(0.0);
         table.entry((method, case.share)).or_default().push((f1, roc_auc(&rows).unwrap_or(0.5)));
     };
-    let peers = if arguments.iter().any(|a| a == "--no-peers") { None } else { Some(ask_peers(&cases)?) };
+    let peers = if with_peers { Some(ask_peers(&cases)?) } else { None };
     for (number, case) in cases.iter().enumerate() {
         put(0, case, &ours(case)?);
         put(1, case, &published_rule(case));
@@ -259,8 +272,7 @@ fn sequence(text: &str) -> Outcome<Sequence> {
     Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
 }
 
-fn data_folder(arguments: &[String]) -> Outcome<PathBuf> {
-    let flag = arguments.iter().position(|a| a == "--data").and_then(|at| arguments.get(at + 1)).cloned();
+fn data_folder(flag: Option<String>) -> Outcome<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration of its own")]
     let named = flag.or_else(|| std::env::var("OPSROOM_BENCH_DATA").ok());
     let root = PathBuf::from(named.ok_or("name the data folder with --data or OPSROOM_BENCH_DATA")?);

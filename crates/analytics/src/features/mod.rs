@@ -18,14 +18,12 @@ mod guess;
 mod key;
 mod scan;
 mod store;
-mod suggest;
 mod vectors;
 
 pub use builder::{GroupBuilder, Limits};
 pub use groups::{Group, Groups, TemplateUse};
 pub use guess::guess_session_key;
 pub use key::{KeyError, SessionKey};
-pub use suggest::suggest_windows;
 pub use vectors::{Orders, Vectors};
 
 /// How lines are grouped.
