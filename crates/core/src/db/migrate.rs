@@ -1,8 +1,9 @@
 //! The tables of each capability, made step by step, and recorded as they are made.
 //!
-//! A migration is written once, for every database, in sea-query's builder. Each step is one statement:
-//! MySQL cannot roll a change of the schema back, so a step is recorded as soon as it is done, and a
-//! migration that was cut short goes on where it was. Several servers may start at once: one migrates,
+//! A migration is written once, for every database, in sea-query's builder. Each step is one statement.
+//! SQLite and PostgreSQL make all that is missing in one transaction; MySQL cannot roll a change of the
+//! schema back, so there a step is recorded as soon as it is done, and a migration that was cut short
+//! goes on where it was. Several servers may start at once: one migrates,
 //! the others wait.
 
 use sea_query::{
@@ -88,7 +89,8 @@ impl Db {
             for migration in *migrations {
                 let steps = (migration.steps)(self.dialect()).len();
                 // Without the table of records nothing has been made.
-                let done = self.steps_done(capability, migration.version).await.unwrap_or(0);
+                let done =
+                    self.all(&steps_of(capability, migration.version)).await.map_or(0, |rows| rows.len());
                 if done < steps {
                     pending.push(Applied { capability, version: migration.version, name: migration.name });
                 }
@@ -97,6 +99,8 @@ impl Db {
         Ok(pending)
     }
 
+    /// One transaction for all of it where the database can roll a change of the schema back, one for
+    /// each step where it cannot.
     async fn migrate_locked(
         &self,
         clock: &Clock,
@@ -104,78 +108,89 @@ impl Db {
     ) -> Result<Vec<Applied>> {
         let mut on = self.begin().await?;
         on.schema(records_table(self.dialect())).await?;
-        on.commit().await?;
         let mut applied = Vec::new();
         for (capability, migrations) in capabilities {
             let newest = migrations.last().map_or(0, |migration| migration.version);
-            self.refuse_newer(capability, newest).await?;
+            refuse_newer(&mut on, capability, newest).await?;
             for migration in *migrations {
-                if self.make(clock, capability, migration).await? {
+                let done = steps_done(&mut on, capability, migration.version).await?;
+                let steps = (migration.steps)(self.dialect());
+                for (number, step) in steps.iter().enumerate().skip(done) {
+                    make(&mut on, clock, capability, migration, number, step).await?;
+                    if self.dialect() == Dialect::MySql {
+                        on.commit().await?;
+                        on = self.begin().await?;
+                    }
+                }
+                if done < steps.len() {
                     applied.push(Applied { capability, version: migration.version, name: migration.name });
                 }
             }
         }
+        on.commit().await?;
         Ok(applied)
     }
+}
 
-    async fn make(&self, clock: &Clock, capability: &str, migration: &Migration) -> Result<bool> {
-        let steps = (migration.steps)(self.dialect());
-        let done = self.steps_done(capability, migration.version).await?;
-        for (number, step) in steps.iter().enumerate().skip(done) {
-            let mut on = self.begin().await?;
-            step.run(&mut on).await.map_err(|error| {
-                let place =
-                    format!("{capability} {} ({}), step {}", migration.version, migration.name, number + 1);
-                Error::new(error.kind, format!("the migration {place} failed: {error}")).because(error)
-            })?;
-            let record = Query::insert()
-                .into_table(SchemaMigrations::Table)
-                .columns([
-                    SchemaMigrations::Capability,
-                    SchemaMigrations::Version,
-                    SchemaMigrations::Step,
-                    SchemaMigrations::Name,
-                    SchemaMigrations::AppliedAt,
-                ])
-                .values_panic([
-                    capability.into(),
-                    migration.version.into(),
-                    i32::try_from(number).unwrap_or(i32::MAX).into(),
-                    migration.name.into(),
-                    clock.now().0.into(),
-                ])
-                .to_owned();
-            on.run(&record).await?;
-            on.commit().await?;
-        }
-        Ok(done < steps.len())
-    }
+async fn make(
+    on: &mut Transaction,
+    clock: &Clock,
+    capability: &str,
+    migration: &Migration,
+    number: usize,
+    step: &Step,
+) -> Result<()> {
+    step.run(on).await.map_err(|error| {
+        let place = format!("{capability} {} ({}), step {}", migration.version, migration.name, number + 1);
+        Error::new(error.kind, format!("the migration {place} failed: {error}")).because(error)
+    })?;
+    let record = Query::insert()
+        .into_table(SchemaMigrations::Table)
+        .columns([
+            SchemaMigrations::Capability,
+            SchemaMigrations::Version,
+            SchemaMigrations::Step,
+            SchemaMigrations::Name,
+            SchemaMigrations::AppliedAt,
+        ])
+        .values_panic([
+            capability.into(),
+            migration.version.into(),
+            i32::try_from(number).unwrap_or(i32::MAX).into(),
+            migration.name.into(),
+            clock.now().0.into(),
+        ])
+        .to_owned();
+    on.run(&record).await.map(drop)
+}
 
-    async fn steps_done(&self, capability: &str, version: i32) -> Result<usize> {
-        let query = Query::select()
-            .column(SchemaMigrations::Step)
-            .from(SchemaMigrations::Table)
-            .and_where(Expr::col(SchemaMigrations::Capability).eq(capability))
-            .and_where(Expr::col(SchemaMigrations::Version).eq(version))
-            .to_owned();
-        Ok(self.all(&query).await?.len())
-    }
+async fn steps_done(on: &mut Transaction, capability: &str, version: i32) -> Result<usize> {
+    Ok(on.all(&steps_of(capability, version)).await?.len())
+}
 
-    async fn refuse_newer(&self, capability: &str, newest: i32) -> Result<()> {
-        let query = Query::select()
-            .column(SchemaMigrations::Version)
-            .from(SchemaMigrations::Table)
-            .and_where(Expr::col(SchemaMigrations::Capability).eq(capability))
-            .and_where(Expr::col(SchemaMigrations::Version).gt(newest))
-            .limit(1)
-            .to_owned();
-        match self.first(&query).await? {
-            None => Ok(()),
-            Some(_) => Err(Error::conflict(format!(
-                "the database was made by a newer Opsroom: its tables of {capability} are beyond version {newest}; \
-                 use that version or a database of its own"
-            ))),
-        }
+fn steps_of(capability: &str, version: i32) -> sea_query::SelectStatement {
+    Query::select()
+        .column(SchemaMigrations::Step)
+        .from(SchemaMigrations::Table)
+        .and_where(Expr::col(SchemaMigrations::Capability).eq(capability))
+        .and_where(Expr::col(SchemaMigrations::Version).eq(version))
+        .to_owned()
+}
+
+async fn refuse_newer(on: &mut Transaction, capability: &str, newest: i32) -> Result<()> {
+    let query = Query::select()
+        .column(SchemaMigrations::Version)
+        .from(SchemaMigrations::Table)
+        .and_where(Expr::col(SchemaMigrations::Capability).eq(capability))
+        .and_where(Expr::col(SchemaMigrations::Version).gt(newest))
+        .limit(1)
+        .to_owned();
+    match on.first(&query).await? {
+        None => Ok(()),
+        Some(_) => Err(Error::conflict(format!(
+            "the database was made by a newer Opsroom: its tables of {capability} are beyond version {newest}; \
+             use that version or a database of its own"
+        ))),
     }
 }
 
