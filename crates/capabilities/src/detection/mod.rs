@@ -12,6 +12,7 @@
 //! - The same log and options give the same answer, on any number of cores and on every face.
 //! - Text of a log in an answer is data: control and invisible characters are written out, long lines cut.
 
+mod causes;
 pub mod demo;
 mod grouping;
 pub mod model;

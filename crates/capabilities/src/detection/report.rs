@@ -8,6 +8,7 @@ use opsroom_analytics::features::Groups;
 use opsroom_analytics::parse::Template;
 use opsroom_core::Result;
 
+use super::causes::ranked;
 use super::model::{Anomaly, Detected, Options, ShortVerdict, Summary, TimeRange};
 use super::run::refused;
 use crate::logs::input::{RawLine, ReadLog, Watch};
@@ -64,7 +65,7 @@ pub(super) fn report(
 ) -> Result<Detected> {
     let judgement = judged.detector.judge(judged.groups).map_err(refused)?;
     watch.check()?;
-    let causes = joined(judgement.causes(), &judgement, judged.groups);
+    let causes = ranked(&judgement, judged.groups, judged.learnt_from.is_none());
     let listed: Vec<(&Cause, Verdict)> =
         causes.iter().take(options.limit).map(|cause| (cause, judgement.verdict(cause.groups[0]))).collect();
     let wanted: BTreeSet<u64> =
@@ -81,38 +82,6 @@ pub(super) fn report(
         more_verdicts: more_verdicts.filter(|&more| more > 0),
         verdicts,
     })
-}
-
-/// Causes that look at most this far down the list are compared with each other.
-const COMPARED: usize = 2_000;
-/// A template that fewer than this share of the groups has on average is telling by itself.
-const TELLING: f64 = 0.05;
-
-/// Joins causes that show the same rare event: the timeout is the cause, whatever request it ended.
-fn joined(causes: Vec<Cause>, judgement: &Judgement, groups: &Groups) -> Vec<Cause> {
-    let lines: HashMap<u32, u64> = groups.templates().iter().map(|used| (used.id, used.lines)).collect();
-    let most = (groups.len() as f64 * TELLING) as u64;
-    let telling = |cause: &Cause| {
-        let reasons = judgement.verdict(cause.groups[0]).reasons;
-        let there = reasons.iter().filter_map(|reason| match reason {
-            Reason::NewTemplate { template, .. }
-            | Reason::RareTemplate { template, .. }
-            | Reason::Unexpected { template, .. } => Some(*template),
-            _ => None,
-        });
-        there.map(|id| (lines.get(&id).copied().unwrap_or(0), id)).filter(|&(count, _)| count <= most).min()
-    };
-    let mut places: HashMap<(u64, u32), usize> = HashMap::new();
-    let mut joined: Vec<Cause> = Vec::new();
-    for (at, cause) in causes.into_iter().enumerate() {
-        let sign = if at < COMPARED { telling(&cause) } else { None };
-        let place = sign.map_or(joined.len(), |sign| *places.entry(sign).or_insert(joined.len()));
-        match joined.get_mut(place) {
-            Some(earlier) => earlier.groups.extend(cause.groups),
-            None => joined.push(cause),
-        }
-    }
-    joined
 }
 
 fn summary(judged: &Judged, judgement: &Judgement, log: &ReadLog) -> Summary {

@@ -6,7 +6,7 @@ use super::numbers::Numbers;
 
 /// How many things write by the clock alone.
 pub(super) const CLOCKWORKS: usize = 5;
-const POOL: i64 = 10;
+const POOL: i64 = 8;
 
 /// One record of the log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,8 +96,10 @@ const DECLINED: &[&str] = &[
 
 /// The database's pool of connections.
 pub(super) struct Pool {
-    /// Of the searches once the fault is deployed, the share whose connection is lost.
-    leaking: f64,
+    /// How many searches keep their connection to one that loses it, once the fault is deployed.
+    keeping: i64,
+    /// How many searches come before the next one that loses its connection.
+    until_next: i64,
     deployed: bool,
     lost: i64,
     dry_since: Option<i64>,
@@ -105,18 +107,32 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool that loses about two dozen connections in this many requests.
+    /// A pool that loses about fourteen connections in this many requests.
     pub(super) fn new(requests: u64) -> Self {
         // Sixteen requests in a hundred are searches, and the fault is there for six tenths of the time.
-        let leaking = (24.0 / (requests.max(1) as f64 * 0.16 * 0.6)).min(0.5);
-        Self { leaking, deployed: false, lost: 0, dry_since: None, next_connection: 0 }
+        let keeping = (requests as i64 * 16 / 100 * 6 / 10 / 14).max(2);
+        Self {
+            keeping,
+            until_next: keeping / 2,
+            deployed: false,
+            lost: 0,
+            dry_since: None,
+            next_connection: 0,
+        }
     }
 
     /// Whether version 2.14.1 forgets to give the connection of a search back.
     fn forgets(&mut self, numbers: &mut Numbers) -> bool {
-        let forgets = numbers.share() < self.leaking && self.deployed && self.dry_since.is_none();
-        self.lost += i64::from(forgets);
-        forgets
+        if !self.deployed || self.dry_since.is_some() {
+            return false;
+        }
+        self.until_next -= 1;
+        if self.until_next > 0 {
+            return false;
+        }
+        self.until_next = numbers.between(self.keeping / 2, self.keeping * 3 / 2);
+        self.lost += 1;
+        true
     }
 
     /// What happens to the pool itself when this share of the requests is served.
@@ -260,8 +276,8 @@ fn query(story: &mut Story, numbers: &mut Numbers, name: &str, typical: i64) {
     let took = numbers.took(typical);
     let rows = numbers.between(1, 40);
     story.say(took, "DEBUG", "db", format!("query {name} took {took} ms, {rows} rows"));
-    if took > typical * 4 {
-        story.say(1, "WARN", "db", format!("slow query {name}: {took} ms"));
+    if took * 2 > typical * 5 {
+        story.say(1, "WARN", "db", format!("slow query: {took} ms"));
     }
 }
 
