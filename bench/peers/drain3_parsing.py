@@ -73,4 +73,5 @@ def main(folder):
         print(json.dumps({"configuration": configuration, "ids": ids, "lines_per_second": lines / seconds}))
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

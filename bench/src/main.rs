@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod detect_file;
 mod detection;
 mod parsing;
 mod startup;
@@ -13,10 +14,11 @@ fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match name.as_str() {
+        "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
-        _ => Err(format!("no benchmark is named '{name}'; known: detection, parsing, startup")),
+        _ => Err(format!("no benchmark is named '{name}'; known: detect-file, detection, parsing, startup")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

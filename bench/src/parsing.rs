@@ -10,7 +10,7 @@
 
 mod corpus;
 mod cpu;
-mod drain3;
+pub mod drain3;
 mod ours;
 mod score;
 

@@ -42,7 +42,7 @@ pub fn report(systems: &[System], data: &Path) -> Result<(), String> {
 }
 
 /// The Python of an environment with drain3 in it.
-fn install(folder: &Path) -> Result<PathBuf, String> {
+pub fn install(folder: &Path) -> Result<PathBuf, String> {
     let python = folder.join("bin/python");
     let ready = folder.join("installed");
     if ready.exists() {

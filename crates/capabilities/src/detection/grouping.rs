@@ -48,11 +48,45 @@ pub fn choose(options: &Options, sample: &[&[u8]], scale: f64) -> Result<Choice>
             Ok(Choice { grouping: Grouping::Session, key: Some(key) })
         }
         (None, Some(window)) => Ok(windows(window)),
-        (None, None) => Ok(match guess_session_key(sample.iter().copied()) {
+        (None, None) => Ok(match guess(sample, options.year) {
             Some(key) => Choice { grouping: Grouping::Session, key: Some(key) },
             None => windows(usual_window(sample, scale, options.year)),
         }),
     }
+}
+
+/// Words of ids that stand for one unit of work, wherever in a line they are.
+const UNITS: [&str; 13] = [
+    "req",
+    "trace",
+    "correlation",
+    "instance",
+    "container",
+    "attempt",
+    "session",
+    "txn",
+    "transaction",
+    "task",
+    "job",
+    "workflow",
+    "blk",
+];
+
+/// The id that is evident in the messages, or else in whole lines. What stands before the message is more
+/// often a host or a thread than a session, so there only an id that says what it is counts.
+pub fn guess(sample: &[&[u8]], year: Option<i32>) -> Option<SessionKey> {
+    let mut parser = parser(year);
+    let parsed: Vec<_> = sample.iter().map(|line| parser.push(line)).collect();
+    let heads = parsed.iter().filter(|parsed| parsed.kind == Kind::Head);
+    guess_session_key(heads.map(|parsed| &*parsed.message)).or_else(|| {
+        let key = guess_session_key(sample.iter().copied())?;
+        let words = key.describe().to_ascii_lowercase();
+        UNITS.iter().any(|unit| words.contains(unit)).then_some(key)
+    })
+}
+
+fn parser(year: Option<i32>) -> LogParser {
+    LogParser::new(ParserConfig { default_year: year.unwrap_or(1970), ..Default::default() })
 }
 
 fn windows(window: Window) -> Choice {
@@ -120,6 +154,26 @@ mod tests {
         let lines: Vec<String> =
             (0..800).map(|i| format!("step {} of blk_{}", i % 8, 1000 + i / 8)).collect();
         assert_eq!(chosen(&lines, 1.0), "sessions");
+    }
+
+    #[test]
+    fn a_host_before_the_message_is_no_session_and_a_request_id_there_is_one() {
+        let hosts: Vec<String> = (0..3_000)
+            .map(|i| format!("Jul  1 09:{:02}:{:02} host-10-{} cron: ran", i / 60, i % 60, 100 + i / 90))
+            .collect();
+        assert_ne!(chosen(&hosts, 1.0), "sessions");
+        let requests: Vec<String> = (0..3_000)
+            .map(|i| {
+                format!(
+                    "2026-01-01 10:{:02}:{:02} INFO [req-{:05x}] step {}",
+                    i / 60,
+                    i % 60,
+                    0xa000 + i / 6,
+                    i % 6
+                )
+            })
+            .collect();
+        assert_eq!(chosen(&requests, 1.0), "sessions");
     }
 
     #[test]

@@ -101,6 +101,13 @@ fn summary(judged: &Judged, judgement: &Judgement, log: &ReadLog) -> Summary {
             judged.grouping
         ));
     }
+    let outside = groups.outside_lines();
+    if outside * 5 > log.lines && judged.session_pattern.is_some() {
+        warnings.push(format!(
+            "{outside} of {} lines carry no session's id and were not judged; a window such as 60s judges all",
+            log.lines
+        ));
+    }
     Summary {
         lines: log.lines,
         templates: judged.names.count,
@@ -114,7 +121,7 @@ fn summary(judged: &Judged, judgement: &Judgement, log: &ReadLog) -> Summary {
             .times
             .and_then(|(from, to)| Some(TimeRange { from: time_text(from)?, to: time_text(to)? })),
         sources: log.sources.iter().map(|read| clean(&read.source.name)).collect(),
-        outside_lines: groups.outside_lines(),
+        outside_lines: outside,
         warnings,
     }
 }
@@ -149,7 +156,7 @@ impl Words<'_> {
         Anomaly {
             key: clean(&verdict.key),
             score: rounded(verdict.score),
-            reasons: self.reasons(&verdict.reasons),
+            reasons: self.why(verdict),
             file,
             first_line,
             lines: verdict.lines,
@@ -173,7 +180,7 @@ impl Words<'_> {
                 key: clean(&verdict.key),
                 score: rounded(verdict.score),
                 anomalous: verdict.anomalous,
-                reasons: self.reasons(&verdict.reasons),
+                reasons: self.why(&verdict),
                 file,
                 first_line,
                 lines: verdict.lines,
@@ -185,6 +192,14 @@ impl Words<'_> {
     fn reasons(&self, reasons: &[Reason]) -> Vec<String> {
         let text = |id| self.judged.names.text(id);
         reasons.iter().map(|reason| reason.words(self.judgement.unit(), &text)).collect()
+    }
+
+    /// The reasons of what is abnormal. There is always one: many small differences make a large one too.
+    fn why(&self, verdict: &Verdict) -> Vec<String> {
+        if verdict.anomalous && verdict.reasons.is_empty() {
+            return vec!["differs a little from the others in many templates at once".to_owned()];
+        }
+        self.reasons(&verdict.reasons)
     }
 
     /// The file (where there are several) and the line in it.

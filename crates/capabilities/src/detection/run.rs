@@ -8,7 +8,7 @@ use opsroom_analytics::features::{GroupBuilder, Groups, SessionKey};
 use opsroom_analytics::parse::{Kind, Level, LogParser, ParserConfig};
 use opsroom_core::{Error, Result};
 
-use super::grouping::{Choice, SAMPLE_LINES, choose};
+use super::grouping::{Choice, SAMPLE_LINES, choose, guess};
 use super::model::{Detected, Format, Options};
 use super::report::{Judged, Names, report};
 use super::sequences;
@@ -120,17 +120,21 @@ fn check_sessions(
     if !builder.is_empty() || log.lines == 0 {
         return Ok(());
     }
-    let first = log.fetch(&[1].into(), watch)?.remove(&1).unwrap_or_default();
-    let lines: Vec<&[u8]> = vec![&first];
-    let guessed = match opsroom_analytics::features::guess_session_key(lines.into_iter()) {
-        Some(other) if other.describe() != key.describe() => format!(", or {}", other.describe()),
-        _ => String::new(),
+    let sample: Vec<Vec<u8>> = log.fetch(&(1..=1_000).collect(), watch)?.into_values().collect();
+    let lines: Vec<&[u8]> = sample.iter().map(Vec::as_slice).collect();
+    let first = lines.iter().find(|line| !line.trim_ascii().is_empty()).copied().unwrap_or_default();
+    let instead = match guess(&lines, options.year).filter(|other| other.describe() != key.describe()) {
+        Some(other) => {
+            format!("leave it out to have the sessions guessed ({})", shown(other.describe().as_bytes(), 100))
+        }
+        None => "leave it out".to_owned(),
     };
     Err(Error::invalid(format!(
-        "the session pattern `{pattern}` matches none of the {} lines; it was tried on whole lines such as `{}`; \
-         write one that matches the id in it, leave it out to have one guessed{guessed}, or use a window such as 60s",
+        "the session pattern `{}` matches none of the {} lines; it was tried on whole lines such as `{}`: write one \
+         that matches the id in it, {instead}, or use a window such as 60s",
+        shown(pattern.as_bytes(), 200),
         log.lines,
-        shown(&first, 200)
+        shown(first, 200)
     )))
 }
 

@@ -139,3 +139,47 @@ fn windows_are_judged_where_lines_have_no_session() {
     assert_eq!(found.summary.grouping, "windows of 60s");
     assert!(found.anomalies[0].reasons.iter().any(|r| r.contains("read retried")), "{:?}", found.anomalies);
 }
+
+#[tokio::test]
+async fn the_operation_answers_by_its_schema_and_refuses_what_lies_outside_the_roots() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.log"), sessions(300)).unwrap();
+    let roots = opsroom_core::files::Roots::new(&[folder.path().to_owned()]).unwrap();
+    let operation = super::Detection::new(roots).capability().operations.remove(0);
+    let call = || opsroom_core::Call::new(opsroom_core::Caller::operator(opsroom_core::caller::Face::Rest));
+    let input = serde_json::json!({ "path": "app.log", "all": true, "limit": 5, "expected_anomalies": "1%" });
+    let answer = operation.run(call(), input).await.unwrap();
+    jsonschema::validate(&operation.output, &answer).unwrap();
+    assert_eq!(answer["verdicts"].as_array().map(Vec::len), Some(5));
+    assert_eq!(answer["more_verdicts"], 295);
+    for input in [
+        serde_json::json!({}),
+        serde_json::json!({ "path": "../app.log" }),
+        serde_json::json!({ "path": "app.log", "text": "a" }),
+        serde_json::json!({ "path": "app.log", "expected_anomalies": 0.9 }),
+        serde_json::json!({ "path": "app.log", "window": "5 parsecs" }),
+    ] {
+        let error = operation.run(call(), input.clone()).await.unwrap_err();
+        assert!(matches!(error.kind, Kind::Invalid | Kind::Forbidden), "{input}: {error}");
+    }
+}
+
+#[test]
+fn a_log_that_is_given_in_rotated_parts_is_one_log_with_its_files_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = sessions(400);
+    let half = log.lines().take(700).map(|line| line.len() + 1).sum::<usize>();
+    std::fs::write(folder.path().join("app.log.1"), &log[..half]).unwrap();
+    std::fs::write(folder.path().join("app.log"), &log[half..]).unwrap();
+    let sources = crate::logs::input::find_logs(folder.path(), &Limits::default()).unwrap();
+    let request = Request { sources, train: Vec::new(), options: options(), limits: Limits::default() };
+    let parts = detect(request, &Watch::silent()).unwrap();
+    let whole = judge(log, options()).unwrap();
+    assert_eq!(parts.summary.anomalous, whole.summary.anomalous);
+    let places: Vec<_> = parts.anomalies.iter().map(|a| (a.file.clone().unwrap(), a.first_line)).collect();
+    assert!(
+        places.iter().any(|(file, line)| file.ends_with("app.log") && *line == 4 * 200 - 2 + 1 - 700),
+        "{places:?}"
+    );
+    assert!(places.iter().any(|(file, line)| file.ends_with("app.log.1") && *line == 601), "{places:?}");
+}

@@ -32,9 +32,12 @@ pub(super) fn print(found: &Detected, out: &mut Out) -> Result<()> {
         return out.flush();
     }
     let causes = found.anomalies.len() as u64 + found.more;
+    let unit = if summary.grouping.starts_with("windows") { "windows" } else { &summary.grouping };
     let told = format!(
-        "{} abnormal, of {}; most telling first",
+        "{} of {} {unit} {} abnormal, of {}; most telling first",
         number(summary.anomalous),
+        number(summary.sessions),
+        if summary.anomalous == 1 { "is" } else { "are" },
         if causes == 1 { "one cause".to_owned() } else { format!("{} causes", number(causes)) }
     );
     out.line(format_args!("{}\n", out.style(Style::Bold, &told)))?;
@@ -42,7 +45,8 @@ pub(super) fn print(found: &Detected, out: &mut Out) -> Result<()> {
         cause(at + 1, anomaly, out)?;
     }
     if found.more > 0 {
-        out.line(format_args!("and {} more causes: --all lists them", number(found.more)))?;
+        let causes = if found.more == 1 { "cause" } else { "causes" };
+        out.line(format_args!("and {} more {causes}: --all lists them", number(found.more)))?;
     }
     out.flush()
 }
