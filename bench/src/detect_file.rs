@@ -35,7 +35,8 @@ struct Options {
 impl Options {
     fn read(arguments: &[String]) -> Result<Self, String> {
         let beside = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
-        let mut options = Self { bytes: 1_000_000_000, opsroom: beside.with_file_name("opsroom"), peers: true };
+        let mut options =
+            Self { bytes: 1_000_000_000, opsroom: beside.with_file_name("opsroom"), peers: true };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
@@ -46,12 +47,16 @@ impl Options {
                 }
                 "--opsroom" => options.opsroom = PathBuf::from(value()?),
                 "--no-peers" => options.peers = false,
-                other => return Err(format!("unknown option '{other}'; known: --bytes --opsroom --no-peers")),
+                other => {
+                    return Err(format!("unknown option '{other}'; known: --bytes --opsroom --no-peers"));
+                }
             }
         }
         if !options.opsroom.exists() {
             let path = options.opsroom.display();
-            return Err(format!("{path} is not there: `cargo build --release -p opsroom`, or give --opsroom FILE"));
+            return Err(format!(
+                "{path} is not there: `cargo build --release -p opsroom`, or give --opsroom FILE"
+            ));
         }
         Ok(options)
     }
@@ -69,7 +74,10 @@ fn measure(options: &Options, folder: &Path) -> Result<(), String> {
     all.print("opsroom detect, all cores", written.lines);
     let one = detect(Path::new("taskset"), &["-c", "0", &options.opsroom.display().to_string()], &log)?;
     one.print("opsroom detect, one core", written.lines);
-    println!("\nthe answers on all cores and on one are {}", if all.answer == one.answer { "the same" } else { "NOT the same" });
+    println!(
+        "\nthe answers on all cores and on one are {}",
+        if all.answer == one.answer { "the same" } else { "NOT the same" }
+    );
     println!("{}", found(&all.answer, &written.leaking));
     if options.peers { drain3(&log) } else { Ok(()) }
 }

@@ -137,7 +137,7 @@ impl ReadLog {
             }
             let source = place.source as usize;
             if matches!(self.sources[source].source.origin, Origin::Stream(_)) || self.is_spooled(source) {
-                self.from_spool(place, &here, &mut found);
+                self.take_from_spool(place, &here, &mut found);
                 continue;
             }
             let again = open.take_if(|open| open.source == source && !open.direct);
@@ -158,7 +158,7 @@ impl ReadLog {
         matches!(read.source.origin, Origin::File(_)) && read.identity.is_none()
     }
 
-    fn from_spool(&mut self, place: Place, wanted: &BTreeSet<u64>, found: &mut BTreeMap<u64, RawLine>) {
+    fn take_from_spool(&mut self, place: Place, wanted: &BTreeSet<u64>, found: &mut BTreeMap<u64, RawLine>) {
         let Some(Ok(text)) = self.spool.as_mut().map(|spool| spool.read(place.place)) else { return };
         for (number, line) in (place.line..).zip(text.split(|&byte| byte == b'\n')) {
             if wanted.contains(&number) {
