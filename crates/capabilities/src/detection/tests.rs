@@ -4,6 +4,7 @@ use std::io::Write;
 
 use opsroom_core::{Kind, Result};
 
+use super::demo::{DemoConfig, write_demo};
 use super::model::{Detected, Format, Options, Window};
 use super::{Request, detect};
 use crate::logs::input::{Limits, Source, Watch};
@@ -77,6 +78,23 @@ fn another_log_to_learn_from_says_what_is_normal() {
     };
     let found = detect(request, &Watch::silent()).unwrap();
     assert_eq!((found.summary.learnt_from.as_str(), found.summary.anomalous), ("old", 2));
+}
+
+#[test]
+fn the_fault_of_the_demo_is_among_the_first_three_causes() {
+    for seed in 1..=3 {
+        let mut log = Vec::new();
+        let written = write_demo(&DemoConfig::small(seed), &mut log).unwrap();
+        let found = judge(log, options()).unwrap();
+        let told: Vec<_> = found
+            .anomalies
+            .iter()
+            .map(|a| (written.leaking.contains(&a.key), &a.reasons, a.similar))
+            .collect();
+        let root = found.anomalies.iter().take(3).find(|anomaly| written.leaking.contains(&anomaly.key));
+        let root = root.unwrap_or_else(|| panic!("seed {seed}: {told:#?}"));
+        assert!(root.reasons.iter().any(|reason| reason.contains("released connection")), "{told:#?}");
+    }
 }
 
 #[test]
