@@ -13,11 +13,12 @@ use opsroom_core::capability::Status;
 use opsroom_core::db::{Applied, DbConfig, Migration};
 use opsroom_core::events::Events;
 use opsroom_core::files::FilesConfig;
-use opsroom_core::job::{Started, State};
+use opsroom_core::job::Started;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::metrics::{CallLabels, Metrics};
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::detection::Detection;
 use crate::health::Health;
@@ -166,21 +167,24 @@ impl Room {
                 "there is no operation {name:?}; `list_tools` or /openapi.json has their names"
             ))
         })?;
+        let span = tracing::info_span!("call", operation = operation.name, face = call.caller.face.as_str());
         if operation.effect == Effect::Read || operation.open {
-            return self.call_recorded(operation, call, input).await;
+            return self.call_recorded(operation, call, input).instrument(span).await;
         }
         let (room, operation) = (self.clone(), operation.clone());
-        self.lifecycle.spawn_work(async move { room.call_audited(&operation, call, input).await }).await
+        let work = async move { room.call_audited(&operation, call, input).await };
+        self.lifecycle.spawn_work(work.instrument(span)).await
     }
 
     /// A look, or an open operation, which keeps its own records: in the call record.
     async fn call_recorded(&self, operation: &Operation, call: Call, input: Value) -> Result<Answer> {
         let (begun, caller) = (Instant::now(), call.caller.clone());
+        let request_id = caller.request_id.as_deref();
         let answer = self.run(operation, call, input, None).await;
         let took = begun.elapsed();
         self.count(operation, &caller, &answer, took);
         let (operation, error) = (operation.name, answer.as_ref().err());
-        self.identity.record_call(&CallRecord { caller: &caller, operation, error, took, request_id: None });
+        self.identity.record_call(&CallRecord { caller: &caller, operation, error, took, request_id });
         answer
     }
 
@@ -241,7 +245,7 @@ impl Room {
     /// A background job that changes something leaves a second record when it ends.
     fn audit_when_done(&self, entry: AuditEntry, running: Running) -> Started {
         let identity = self.identity.clone();
-        let started = Started { job_id: running.id.clone(), state: State::Running };
+        let started = running.detach();
         let work = async move {
             let id = running.id.clone();
             let result = running.result.await;

@@ -61,9 +61,44 @@ fn explain(operation: &Operation, error: &jsonschema::ValidationError<'_>) -> St
         let known = if known.is_empty() { "no fields".to_owned() } else { known.join(", ") };
         return format!("{place} has no field `{}`; it takes {known}", unexpected.join("`, `"));
     }
-    // The value itself may be a secret or a megabyte: it is masked.
-    let what = error.masked_with("the value").to_string();
+    let what = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            format!("{} needs the field `{name}`", if place.is_empty() { operation.name } else { "it" })
+        }
+        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }
+            if !words(operation, error).is_empty() =>
+        {
+            format!("the value is none of `{}`", words(operation, error).join("`, `"))
+        }
+        // The value itself may be a secret or a megabyte: it is masked.
+        _ => error.masked_with("the value").to_string(),
+    };
     if place.is_empty() { what } else { format!("{place}: {what}") }
+}
+
+/// The words that the refusing part of the schema allows.
+fn words<'a>(operation: &'a Operation, error: &jsonschema::ValidationError<'_>) -> Vec<&'a str> {
+    fn gather<'a>(schema: &'a Value, words: &mut Vec<&'a str>) {
+        match schema {
+            Value::Array(choices) => choices.iter().for_each(|choice| gather(choice, words)),
+            Value::Object(parts) => {
+                words.extend(parts.get("const").and_then(Value::as_str));
+                let several = parts.get("enum").and_then(Value::as_array).into_iter().flatten();
+                words.extend(several.filter_map(Value::as_str));
+                ["anyOf", "oneOf"]
+                    .iter()
+                    .filter_map(|name| parts.get(*name))
+                    .for_each(|part| gather(part, words));
+            }
+            _ => {}
+        }
+    }
+    let mut words = Vec::new();
+    if let Some(part) = operation.input.pointer(&error.schema_path().to_string()) {
+        gather(part, &mut words);
+    }
+    words
 }
 
 /// JSON has one kind of number: `1.0` is the integer 1 (JSON Schema 2020-12, 6.1.1), which serde would
@@ -104,6 +139,18 @@ mod tests {
         /// How many.
         #[schemars(range(min = 1, max = 10))]
         sheep: u32,
+        /// Of which colour.
+        colour: Option<Colour>,
+    }
+
+    /// What sheep look like.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    enum Colour {
+        /// As most.
+        White,
+        /// As some.
+        Black,
     }
 
     /// The sheep.
@@ -113,6 +160,7 @@ mod tests {
     }
 
     async fn count(_: (), _: Call, input: Count) -> Result<Counted> {
+        let _seen = input.colour;
         Ok(Counted { sheep: input.sheep })
     }
 
@@ -127,9 +175,11 @@ mod tests {
         let message = |input| check(input).unwrap_err().message;
         assert!(message(json!({ "sheep": 11 })).starts_with("sheep: "));
         assert!(message(json!({ "sheep": "many" })).starts_with("sheep: "));
-        assert!(message(json!({ "shep": 1, "sheep": 1 })).contains("it takes background, sheep"));
+        assert!(message(json!({ "shep": 1, "sheep": 1 })).contains("it takes background, colour, sheep"));
         assert!(message(json!([])).contains("JSON object"));
-        assert!(message(json!({})).contains("sheep"));
+        assert_eq!(message(json!({})), "count_sheep needs the field `sheep`");
+        let wrong = json!({ "sheep": 1, "colour": "green" });
+        assert_eq!(message(wrong), "colour: the value is none of `white`, `black`");
     }
 
     #[test]

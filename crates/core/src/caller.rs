@@ -134,6 +134,8 @@ pub struct Caller {
     pub face: Face,
     /// The network address, where there is one.
     pub address: Option<String>,
+    /// The request that the call came with, where there is one.
+    pub request_id: Option<String>,
 }
 
 impl Caller {
@@ -147,6 +149,7 @@ impl Caller {
             teams: vec![DEFAULT_TEAM.to_owned()],
             face,
             address: None,
+            request_id: None,
         }
     }
 
@@ -160,6 +163,7 @@ impl Caller {
             teams: Vec::new(),
             face,
             address,
+            request_id: None,
         }
     }
 

@@ -83,7 +83,8 @@ impl Lifecycle {
         F: FnOnce() -> Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        match tokio::task::spawn_blocking(work).await {
+        let span = tracing::Span::current();
+        match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
             Ok(result) => result,
             Err(error) => Err(Error::internal(error)),
         }

@@ -184,9 +184,17 @@ impl Operation {
         self
     }
 
-    /// The first paragraph of the input's documentation: what it does, in a sentence.
+    /// The first sentence of the input's documentation: what it does.
     pub fn summary(&self) -> &str {
-        self.description().split("\n\n").next().unwrap_or_default()
+        let paragraph = self.description().split("\n\n").next().unwrap_or_default();
+        // `e.g. this` and `3.5 s` do not end a sentence: the next one begins with a capital.
+        let ends = paragraph.match_indices(['.', '?', '!']).find_map(|(at, _)| {
+            let after = &paragraph[at + 1..];
+            let next = after.trim_start();
+            let begins = next.is_empty() || next.starts_with(|c: char| c.is_uppercase() || c == '`');
+            (begins && after.len() > next.len() || next.is_empty()).then_some(at + 1)
+        });
+        &paragraph[..ends.unwrap_or(paragraph.len())]
     }
 
     /// The input's documentation.

@@ -8,6 +8,7 @@ mod demo;
 mod documents;
 mod faces;
 mod files_cli;
+mod patience;
 mod serve;
 
 use std::process::ExitCode;

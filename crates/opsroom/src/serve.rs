@@ -16,9 +16,12 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use crate::faces::Peer;
+use crate::patience::{self, Impatient, Use};
 
 /// How long a client may take to send its request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
+/// How long a connection without a request is left open when the server stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How many connections may be open at once.
 const MOST_CONNECTIONS: usize = 8192;
 
@@ -74,7 +77,13 @@ pub fn tcp(lifecycle: &Lifecycle, listener: TcpListener, router: Router) {
             };
             // With Nagle's algorithm on, small answers wait 40 ms for the client's acknowledgement.
             let _may_be_gone = stream.set_nodelay(true);
-            connection(&life, stream, router.clone(), Peer { address: Some(address) }, permit);
+            connection(
+                &life,
+                stream,
+                router.clone(),
+                Peer { address: Some(address), request_id: None },
+                permit,
+            );
         }
     });
 }
@@ -95,7 +104,7 @@ pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, router: Router) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            connection(&life, stream, router.clone(), Peer { address: None }, permit);
+            connection(&life, stream, router.clone(), Peer::default(), permit);
         }
     });
 }
@@ -110,10 +119,15 @@ fn connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = life.stopping();
-    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+    let used = Use::default();
+    let watched = used.clone();
+    let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        let in_use = watched.begin();
         request.extensions_mut().insert(peer.clone());
-        request.map(axum::body::Body::new)
+        let answer = router.clone().oneshot(request.map(axum::body::Body::new));
+        async move { answer.await.map(|answer| answer.map(|body| in_use.until_sent(body))) }
     });
+    let stream = Impatient::new(stream, patience::STALL);
     let work = async move {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
@@ -123,10 +137,18 @@ fn connection<S>(
         tokio::pin!(serving);
         tokio::select! {
             _ended = serving.as_mut() => {}
+            () = used.unused(patience::IDLE) => {
+                serving.as_mut().graceful_shutdown();
+                // What began in this moment is answered; a client that says nothing is not waited for.
+                let _late = tokio::time::timeout(HEAD_LIMIT, serving).await;
+            }
             () = stop.cancelled() => {
                 // The request in hand is answered, then the connection ends.
                 serving.as_mut().graceful_shutdown();
-                let _ended = serving.await;
+                tokio::select! {
+                    _ended = serving => {}
+                    () = used.unused(LAST_WORDS) => {}
+                }
             }
         }
         drop(permit);

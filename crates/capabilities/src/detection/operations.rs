@@ -11,7 +11,7 @@ use super::run::{Request, detect};
 use crate::logs::input::{Limits, Watch};
 use crate::logs::operations::{named, sources};
 
-/// Finds what is abnormal in a log, without labels or configuration: sessions or windows that are unlike the
+/// Find what is abnormal in a log, without labels or configuration: sessions or windows that are unlike the
 /// others, ranked, each with its score, the reasons in words, and the raw lines with their numbers.
 ///
 /// Give `path`, `paths` or `text`. Plain, gzip and zstd files of any format are read (JSON and logfmt lines

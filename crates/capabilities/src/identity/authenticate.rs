@@ -58,6 +58,7 @@ fn caller_of_key(key: &LiveKey, face: Face, address: Option<String>) -> Caller {
         teams: vec![key.team_id.clone()],
         face,
         address,
+        request_id: None,
     }
 }
 

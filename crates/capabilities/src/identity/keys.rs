@@ -114,7 +114,7 @@ pub async fn create(identity: Identity, call: Call, input: CreateApiKey) -> Resu
 /// Lists keys.
 pub async fn list(identity: Identity, call: Call, input: ListApiKeys) -> Result<Page<ApiKey>> {
     let limit = model::page_limit(input.limit)?;
-    let before = input.cursor.as_deref().map(|cursor| model::short_text("cursor", cursor, 64)).transpose()?;
+    let before = model::id_cursor(&input.cursor)?;
     let teams = &call.caller.teams;
     let keys = store::keys::list(&identity.db, teams, before, input.revoked, limit as u64 + 1).await?;
     let keys = keys.into_iter().map(|key| identity.with_last_used(key)).collect();

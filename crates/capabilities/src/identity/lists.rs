@@ -1,6 +1,6 @@
 //! Reading the audit trail and the call record.
 
-use opsroom_core::{Call, Error, Result, Time};
+use opsroom_core::{Call, Result, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -139,7 +139,7 @@ pub async fn list_audit(identity: Identity, call: Call, input: ListAudit) -> Res
     let limit = model::page_limit(input.limit)?;
     let before = input.cursor.as_deref().map(|cursor| {
         let cursor = model::short_text("cursor", cursor, 64)?;
-        cursor.parse::<i64>().map_err(|_| wrong_cursor(cursor))
+        cursor.parse::<i64>().map_err(|_| model::wrong_cursor(cursor))
     });
     let filter = store::audit::Filter {
         teams: &call.caller.teams,
@@ -165,7 +165,7 @@ pub async fn list_calls(identity: Identity, call: Call, input: ListCalls) -> Res
         outcome: filter_text("outcome", &input.outcome, 32)?,
         since: input.since.as_deref().map(|text| model::moment("since", text)).transpose()?,
         until: input.until.as_deref().map(|text| model::moment("until", text)).transpose()?,
-        before: filter_text("cursor", &input.cursor, 64)?,
+        before: model::id_cursor(&input.cursor)?,
     };
     let calls = store::calls::list(&identity.db, &filter, limit as u64 + 1).await?;
     let calls = calls.into_iter().map(CallEntry::from).collect();
@@ -180,10 +180,6 @@ pub async fn verify_audit(identity: Identity, call: Call, input: Verify) -> Resu
 
 fn filter_text<'a>(field: &str, text: &'a Option<String>, most: usize) -> Result<Option<&'a str>> {
     text.as_deref().map(|text| model::short_text(field, text, most)).transpose()
-}
-
-fn wrong_cursor(cursor: &str) -> Error {
-    Error::invalid(format!("cursor {cursor:?} is not `next` of an answer of this list"))
 }
 
 impl From<Record> for AuditRecord {

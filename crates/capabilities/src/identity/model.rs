@@ -107,6 +107,22 @@ pub fn short_text<'a>(field: &str, text: &'a str, most: usize) -> Result<&'a str
     Ok(text)
 }
 
+/// The id after which a page goes on.
+pub fn id_cursor(cursor: &Option<String>) -> Result<Option<&str>> {
+    let is_id = |text: &str| text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    match cursor.as_deref() {
+        Some(cursor) if !is_id(cursor) => Err(wrong_cursor(short_text("cursor", cursor, 64)?)),
+        cursor => Ok(cursor),
+    }
+}
+
+/// A cursor that no page gave.
+pub fn wrong_cursor(cursor: &str) -> Error {
+    Error::invalid(format!(
+        "cursor {cursor:?} is not `next` of an answer of this list; leave it out for its beginning"
+    ))
+}
+
 /// A name that a person gives: short text that is not blank.
 pub fn name(field: &str, text: &str) -> Result<String> {
     let text = short_text(field, text.trim(), 100)?;

@@ -111,7 +111,7 @@ fn operations_have_a_description_and_describe_each_field() {
         assert_eq!(capability.operations.len(), 9);
         for operation in capability.operations {
             assert!(operation.open || operation.role == Role::Administrator, "{}", operation.name);
-            assert!(operation.summary().len() > 20, "{}", operation.name);
+            assert!(operation.summary().len() > 10, "{}", operation.name);
             for (field, schema) in operation.fields() {
                 assert!(schema.get("description").is_some(), "{}.{field}", operation.name);
             }

@@ -31,6 +31,7 @@ pub struct Job {
     /// Who asked for it, as the audit trail names them.
     pub created_by: String,
     /// The team that sees it.
+    #[serde(rename = "team_id")]
     pub team: String,
     /// When it was asked for, RFC 3339.
     pub created_at: String,
@@ -134,7 +135,7 @@ pub fn is_id(text: &str) -> bool {
 pub fn page_after(after: Option<&str>) -> Result<Option<&str>> {
     match after {
         Some(after) if !is_id(after) => Err(Error::invalid(format!(
-            "after: {:?} is not the `next` of a page; leave it out for the first page",
+            "cursor: {:?} is not `next` of an answer of this list; leave it out for its beginning",
             clean(after, 64)
         ))),
         after => Ok(after),

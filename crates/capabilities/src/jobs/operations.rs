@@ -37,8 +37,8 @@ pub struct ListJobs {
     /// How many at most, from 1 to 200; 20 when left out.
     #[schemars(range(min = 1, max = 200))]
     pub limit: Option<u64>,
-    /// Go on after a page: its `next`.
-    pub after: Option<String>,
+    /// Where to go on: `next` of the answer before.
+    pub cursor: Option<String>,
 }
 
 /// A page of jobs.
@@ -46,7 +46,7 @@ pub struct ListJobs {
 pub struct JobPage {
     /// The jobs, newest first.
     pub items: Vec<Job>,
-    /// What to give as `after` for the next page; null on the last one.
+    /// What to send as `cursor` for the entries after these; null when these are the last.
     pub next: Option<String>,
 }
 
@@ -85,7 +85,7 @@ async fn list_jobs(jobs: Jobs, call: Call, input: ListJobs) -> Result<JobPage> {
     let filter = Filter {
         state: input.state,
         operation: input.operation.as_deref(),
-        after: page_after(input.after.as_deref())?,
+        after: page_after(input.cursor.as_deref())?,
         limit: limit + 1,
     };
     let mut items = jobs.inner.store.list(&call.caller.teams, &filter).await?;

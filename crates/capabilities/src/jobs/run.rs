@@ -20,6 +20,7 @@ use opsroom_core::operation::{BACKGROUND, Call, Effect, Operation};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Jobs;
 use super::end::End;
@@ -208,7 +209,7 @@ impl Jobs {
             .await?;
         live.stored.store(true, Ordering::SeqCst);
         let work = self.clone().watch_over(listed, operation.clone(), call, input, slot);
-        let work = self.inner.lifecycle.spawn_work(work);
+        let work = self.inner.lifecycle.spawn_work(work.in_current_span());
         let mut waiting = Waiting { live: live.clone(), answered: false };
         let result = Box::pin(async move {
             let answer = work.await;
@@ -307,7 +308,7 @@ impl Jobs {
         let watched = live.clone();
         let patience = Duration::from_secs(u64::from(self.inner.config.stop_seconds));
         let work = async move { stoppable(&watched, patience, operation.run(call, input)).await };
-        let mut work = pin!(self.inner.lifecycle.spawn_work(work));
+        let mut work = pin!(self.inner.lifecycle.spawn_work(work.in_current_span()));
         let stopping = self.inner.lifecycle.stopping();
         let mut write = tokio::time::interval(WRITE_EVERY);
         write.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

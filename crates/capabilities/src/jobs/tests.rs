@@ -285,7 +285,7 @@ async fn jobs_are_listed_newest_first_by_pages_and_by_state() {
         let list = |input| async { room.call(&caller(), "list_jobs", input).await.unwrap() };
         let page = list(json!({ "limit": 2 })).await;
         assert_eq!((&page["items"][0]["id"], &page["items"][1]["id"]), (&json!(ids[2]), &json!(ids[1])));
-        let rest = list(json!({ "limit": 2, "after": page["next"] })).await;
+        let rest = list(json!({ "limit": 2, "cursor": page["next"] })).await;
         assert_eq!((&rest["items"][0]["id"], &rest["next"]), (&json!(ids[0]), &Value::Null));
         let failed = list(json!({ "state": "failed", "operation": "do_work" })).await;
         assert_eq!(failed["items"].as_array().unwrap().len(), 1);
@@ -572,13 +572,13 @@ async fn a_nul_or_a_quote_in_an_id_or_a_filter_finds_nothing_and_breaks_nothing(
             }
         }
         for filter in
-            [json!({ "after": "\u{0}" }), json!({ "operation": "a\u{0}" }), json!({ "operation": "a'b" })]
+            [json!({ "cursor": "\u{0}" }), json!({ "operation": "a\u{0}" }), json!({ "operation": "a'b" })]
         {
             let error = room.call(&caller(), "list_jobs", filter).await.unwrap_err();
             assert_eq!(error.kind, Kind::Invalid);
         }
-        let error = room.call(&caller(), "list_schedules", json!({ "after": "x" })).await.unwrap_err();
-        assert!(error.message.starts_with("after: "), "{error}");
+        let error = room.call(&caller(), "list_schedules", json!({ "cursor": "x" })).await.unwrap_err();
+        assert!(error.message.starts_with("cursor: "), "{error}");
     }
 }
 

@@ -25,7 +25,7 @@ const LEVELS: [(Level, &str); 6] = [
     (Level::Trace, "trace"),
 ];
 
-/// Says what levels, times and templates tell about a log; lists have at most `limit` entries. Blocks, for
+/// Say what levels, times and templates tell about a log; lists have at most `limit` entries. Blocks, for
 /// as long as reading takes.
 ///
 /// # Errors

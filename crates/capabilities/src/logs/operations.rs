@@ -12,7 +12,7 @@ use super::input::{Limits, Named, Source, Watch};
 use super::model::{Analysis, TemplateList};
 use super::templates::list_templates;
 
-/// Says what levels, times and templates tell about a log: how many records of each level, the rate over
+/// Say what levels, times and templates tell about a log: how many records of each level, the rate over
 /// time, the most frequent, new and rare templates, and groups of errors with lines that show them.
 ///
 /// Give `path`, `paths` or `text`. Plain, gzip and zstd files of any format are read (JSON and logfmt lines
@@ -37,7 +37,7 @@ pub struct AnalyzeLogs {
     limit: usize,
 }
 
-/// Lists the templates of a log's messages (the constant text with `<*>` where they vary), the most
+/// List the templates of a log's messages (the constant text with `<*>` where they vary), the most
 /// frequent first, with counts, parameters and examples.
 ///
 /// Give `path`, `paths` or `text`. Plain, gzip and zstd files of any format are read, and folders with

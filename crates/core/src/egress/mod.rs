@@ -179,7 +179,7 @@ impl Egress {
     /// Those of [`Egress::send`].
     pub async fn open(&self, request: Request, limits: Limits) -> Result<Incoming> {
         let deadline = Instant::now() + limits.timeout;
-        let mut hop = Hop::first(request)?;
+        let mut hop = Hop::first(traced(request))?;
         for followed in 0.. {
             self.filter.rules.check(&hop.url)?;
             let sent = self.client.execute(hop.to_request());
@@ -250,6 +250,15 @@ impl Incoming {
         }
         Ok(piece)
     }
+}
+
+/// The request with the trace that it belongs to, unless it names one.
+fn traced(mut request: Request) -> Request {
+    let header = crate::telemetry::traceparent().and_then(|text| http::HeaderValue::from_str(&text).ok());
+    if let Some(header) = header {
+        request.headers.entry("traceparent").or_insert(header);
+    }
+    request
 }
 
 fn incoming(response: reqwest::Response, url: Url, deadline: Instant, limits: Limits) -> Result<Incoming> {

@@ -260,16 +260,28 @@ impl Roots {
                 Err(error) => return Err(error),
             }
         }
-        Err(missing.unwrap_or_else(|| self.outside(path)))
+        Err(missing.map_or_else(
+            || self.outside(path),
+            |error| {
+                Error::not_found(format!(
+                    "{error}; paths begin in the folders that are open to callers ({})",
+                    self.named()
+                ))
+            },
+        ))
     }
 
     fn outside(&self, path: &str) -> Error {
-        let roots: Vec<String> = self.paths().map(|root| format!("`{}`", root.display())).collect();
-        let roots = if roots.is_empty() { "none is configured".to_owned() } else { roots.join(", ") };
         Error::forbidden(format!(
-            "`{}` is outside the folders that are open to callers ({roots}); name a file below one of them",
-            shown(path)
+            "`{}` is outside the folders that are open to callers ({}); name a file below one of them",
+            shown(path),
+            self.named()
         ))
+    }
+
+    fn named(&self) -> String {
+        let roots: Vec<String> = self.paths().map(|root| format!("`{}`", root.display())).collect();
+        if roots.is_empty() { "none is configured".to_owned() } else { roots.join(", ") }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an event to a line.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
@@ -260,6 +261,35 @@ impl Line {
             value => json_value(&mut self.text, value),
         }
     }
+}
+
+/// A text that can be shown on a terminal: what could end its line, steer the terminal or turn the
+/// direction of what follows is escaped.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_tricky) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    plain(&mut shown, text);
+    Cow::Owned(shown)
+}
+
+/// JSON that can be shown on a terminal: the same value, with what could steer the terminal escaped.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    // Outside of strings JSON has no such character but line ends, and inside it has none of those.
+    let tricky = |c: char| is_tricky(c) && c != '\n';
+    if !json.contains(tricky) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if tricky(c) {
+            write!(shown, "\\u{:04x}", u32::from(c)).expect("a string takes what is written to it");
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Characters that end a line, steer a terminal, or turn the direction of what follows.

@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::secret::Secret;
 
+pub use layer::{printable, printable_json};
 pub use scrub::scrub;
 pub use trace::{TraceContext, traceparent};
 
@@ -44,7 +45,7 @@ use trace::{Finished, TraceLayer};
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// How much is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`; for single parts of the
-    /// program too, such as `info,opsroom_gateway=debug`.
+    /// program too, such as `info,rmcp=warn,opsroom_gateway=debug`.
     pub level: String,
     /// How lines look: `json`, `text`, or `auto`: text on a terminal and JSON elsewhere.
     pub format: LogFormat,
@@ -95,7 +96,8 @@ impl Default for TelemetryConfig {
     }
 }
 
-const DEFAULT_LEVEL: &str = "info";
+/// The MCP library logs each request, with what a client sent; ours are logged without it.
+const DEFAULT_LEVEL: &str = "info,rmcp=warn";
 const LEAST_FILE_BYTES: u64 = 64 << 10;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 

@@ -258,3 +258,15 @@ async fn a_collector_that_is_away_stops_nothing_and_unsampled_traces_are_not_sen
     export::spawn(&life, Arc::new(Collector::new(&config).unwrap().unwrap()), receiver);
     assert!(life.finish(std::time::Duration::from_secs(20)).await.is_ok());
 }
+
+#[test]
+fn what_is_shown_on_a_terminal_cannot_steer_it() {
+    let evil = "a\u{1b}[2J\u{9b}31m\u{202e}\nb";
+    assert_eq!(printable(evil), "a\\u{1b}[2J\\u{9b}31m\\u{202e}\\nb");
+    assert_eq!(printable("é ok"), "é ok");
+    let value = serde_json::json!({ "text": evil });
+    let pretty = serde_json::to_string_pretty(&value).unwrap();
+    let shown = printable_json(&pretty);
+    assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+}

@@ -6,11 +6,12 @@ use clap::Subcommand;
 use opsroom_capabilities::room;
 use opsroom_core::caller::Face;
 use opsroom_core::files::DataDir;
+use opsroom_core::telemetry::printable;
 use opsroom_core::{Call, Caller, Clock, Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::Place;
 use super::server::{Backend, backend, configuration, data_dir, room_config};
+use super::{Place, say};
 use crate::config::Config;
 
 /// Flags of `opsroom migrate`.
@@ -32,10 +33,11 @@ pub enum ConfigCommand {
 
 /// `opsroom config ...`
 pub fn config(place: &Place, command: ConfigCommand) -> Result<ExitCode> {
-    match command {
-        ConfigCommand::Example => print!("{}", opsroom_core::config::example::<Config>()),
-        ConfigCommand::Show => print!("{}", configuration(place, &data_dir(place)?, Vec::new())?.show()?),
-    }
+    let text = match command {
+        ConfigCommand::Example => opsroom_core::config::example::<Config>(),
+        ConfigCommand::Show => configuration(place, &data_dir(place)?, Vec::new())?.show()?,
+    };
+    say(format_args!("{}", text.trim_end()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,10 +56,10 @@ pub async fn migrate(place: &Place, args: MigrateArgs) -> Result<ExitCode> {
     };
     let verb = if args.dry_run { "would make" } else { "made" };
     for migration in &made {
-        println!("{verb} {} {}: {}", migration.capability, migration.version, migration.name);
+        say(format_args!("{verb} {} {}: {}", migration.capability, migration.version, migration.name))?;
     }
     if made.is_empty() {
-        println!("the tables are as this version needs them");
+        say(format_args!("the tables are as this version needs them"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,15 +74,15 @@ pub async fn check(place: &Place) -> Result<ExitCode> {
     let path = data_dir(place)?;
     let config = match configuration(place, &path, Vec::new()) {
         Ok(loaded) => loaded.config,
-        Err(error) => return Ok(failed("configuration", &error, CONFIGURATION_FAILED)),
+        Err(error) => return failed("configuration", &error, CONFIGURATION_FAILED),
     };
-    println!("ok      configuration");
+    say(format_args!("ok      configuration"))?;
     let folder =
         match DataDir::open(&path).and_then(|folder| config.files.open(folder.path()).map(|_| folder)) {
             Ok(folder) => folder,
-            Err(error) => return Ok(failed("folders", &error, FOLDERS_FAILED)),
+            Err(error) => return failed("folders", &error, FOLDERS_FAILED),
         };
-    println!("ok      folders         {}", folder.path().display());
+    say(format_args!("ok      folders         {}", folder.path().display()))?;
     let opened = async {
         let database = config.database.open(folder.path()).await?;
         database.ping().await?;
@@ -89,19 +91,19 @@ pub async fn check(place: &Place) -> Result<ExitCode> {
         Ok((database.dialect(), pending))
     };
     match opened.await {
-        Ok((dialect, 0)) => println!("ok      database        {}", dialect.as_str()),
-        Ok((dialect, pending)) => println!(
+        Ok((dialect, 0)) => say(format_args!("ok      database        {}", dialect.as_str()))?,
+        Ok((dialect, pending)) => say(format_args!(
             "ok      database        {}; {pending} migrations are made at the next start or by `opsroom migrate`",
             dialect.as_str()
-        ),
-        Err(error) => return Ok(failed("database", &error, DATABASE_FAILED)),
+        ))?,
+        Err(error) => return failed("database", &error, DATABASE_FAILED),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn failed(part: &str, error: &Error, code: u8) -> ExitCode {
-    println!("failed  {part:<15} {error}");
-    ExitCode::from(code)
+fn failed(part: &str, error: &Error, code: u8) -> Result<ExitCode> {
+    say(format_args!("failed  {part:<15} {}", printable(&error.to_string())))?;
+    Ok(ExitCode::from(code))
 }
 
 /// `opsroom setup-link`
@@ -113,14 +115,14 @@ pub async fn setup_link(place: &Place) -> Result<ExitCode> {
         "" => format!("http://{}:{}", config.server.host, config.server.port),
         url => url.trim_end_matches('/').to_owned(),
     };
-    println!("{base}/#setup={token}");
+    say(format_args!("{base}/#setup={token}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `opsroom verify-audit`: exit code 0 only for a chain that holds.
 pub async fn verify_audit(place: &Place) -> Result<ExitCode> {
     let answer = call(place, "verify_audit", Map::new()).await?;
-    println!("{}", serde_json::to_string_pretty(&answer).map_err(Error::internal)?);
+    say(format_args!("{}", serde_json::to_string_pretty(&answer).map_err(Error::internal)?))?;
     Ok(if answer["intact"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

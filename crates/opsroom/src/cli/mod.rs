@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use opsroom_core::telemetry::printable;
 use opsroom_core::{Error, Kind, Result};
 
 use crate::files_cli;
@@ -77,13 +78,30 @@ pub fn run() -> ExitCode {
     match dispatch(std::env::args_os().collect()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("opsroom: {error}");
-            let causes = error.causes();
-            if error.kind == Kind::Internal && !causes.is_empty() {
-                eprintln!("  caused by: {causes}");
-            }
+            complain(&error);
             exit_code(error.kind)
         }
+    }
+}
+
+/// Writes a line to standard output. That nobody reads on (`opsroom config example | head`) is no error.
+pub fn say(line: std::fmt::Arguments) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_fmt(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unavailable(format!("the answer could not be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells on standard error what went wrong. A message may repeat a file's name or a caller's text.
+pub fn complain(error: &Error) {
+    eprintln!("opsroom: {}", printable(&error.to_string()));
+    let causes = error.causes();
+    if error.kind == Kind::Internal && !causes.is_empty() {
+        eprintln!("  caused by: {}", printable(&causes));
     }
 }
 

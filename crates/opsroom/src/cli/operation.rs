@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use opsroom_core::caller::Face;
 use opsroom_core::job::{Progress, State};
 use opsroom_core::operation::BACKGROUND;
+use opsroom_core::telemetry::{printable, printable_json};
 use opsroom_core::{Call, Caller, Error, Kind, Operation, Result};
 use serde_json::{Map, Value, json};
 
@@ -131,7 +132,7 @@ fn show(bar: &ProgressBar, fraction: Option<f64>, message: &str) {
     if let Some(fraction) = fraction {
         bar.set_position((fraction * 1000.0) as u64);
     }
-    bar.set_message(message.to_owned());
+    bar.set_message(printable(message).into_owned());
 }
 
 /// Indented for a person, one line for a program.
@@ -139,7 +140,9 @@ fn print(answer: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let text =
         if out.is_terminal() { serde_json::to_string_pretty(answer) } else { serde_json::to_string(answer) };
-    match writeln!(out, "{}", text.map_err(Error::internal)?) {
+    let text = text.map_err(Error::internal)?;
+    let text = if out.is_terminal() { printable_json(&text) } else { text.into() };
+    match writeln!(out, "{text}") {
         // `opsroom list-jobs | head` is no error.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::internal(error)),
         _ => Ok(()),

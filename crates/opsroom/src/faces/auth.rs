@@ -23,9 +23,10 @@ pub async fn caller(server: &Server, headers: &HeaderMap, peer: &Peer, face: Fac
             "a key is needed: send `Authorization: Bearer KEY`; `opsroom create-api-key` makes one",
         ));
     };
-    server.room.identity.authenticate(token, face, address).await.inspect_err(|_| {
+    let caller = server.room.identity.authenticate(token, face, address).await.inspect_err(|_| {
         server.room.metrics.unauthenticated.inc();
-    })
+    })?;
+    Ok(Caller { request_id: peer.request_id.clone(), ..caller })
 }
 
 fn token(headers: &HeaderMap) -> Result<Option<&str>> {

@@ -35,16 +35,22 @@ fn refusal(
     authority: Option<&str>,
     headers: &HeaderMap,
 ) -> Option<(StatusCode, &'static str)> {
-    let host =
-        headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
-    if !known_host(config, host) {
+    // An HTTP/2 request or one to a proxy names the host in its target, others in the header. Where there
+    // are several, whoever stands before this server may have looked at another one than we.
+    let hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut hosts = hosts.chain(authority);
+    let host = hosts.next().unwrap_or_default();
+    if !known_host(config, host) || hosts.any(|other| other != host) {
         let message =
             "the Host header names another server; add it to `server.allowed_hosts` if it is this one";
         return Some((StatusCode::MISDIRECTED_REQUEST, message));
     }
-    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
-    let same = ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host));
-    if same || config.allowed_origins.iter().any(|allowed| allowed == origin) {
+    let meant = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let same = ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host));
+        same || config.allowed_origins.iter().any(|allowed| allowed == origin)
+    };
+    if headers.get_all(header::ORIGIN).iter().all(meant) {
         return None;
     }
     let message = "requests from this Origin are refused; add it to `server.allowed_origins` if it is meant";
@@ -128,6 +134,26 @@ mod tests {
         for host in ["evil.example", "localhost.evil.example:8008", "127.0.0.1.nip.io", "", "[::1].evil"] {
             assert!(!passes(host, None), "{host}");
         }
+    }
+
+    #[test]
+    fn a_second_host_or_origin_cannot_hide_behind_the_first() {
+        let config = ServerConfig::default();
+        let refused = |pairs: &[(header::HeaderName, &'static str)], authority| {
+            let pairs = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name, value);
+            }
+            refusal(&config, authority, &headers).is_some()
+        };
+        let (host, origin) = (header::HOST, header::ORIGIN);
+        assert!(refused(&[(host.clone(), "localhost"), (host.clone(), "evil.example")], None));
+        assert!(refused(&[(host.clone(), "localhost")], Some("evil.example")));
+        assert!(!refused(&[(host.clone(), "localhost:8008")], Some("localhost:8008")));
+        assert!(!refused(&[], Some("localhost:8008")));
+        let same = (origin.clone(), "http://localhost");
+        assert!(refused(&[(host.clone(), "localhost"), same, (origin, "http://evil.example")], None));
     }
 
     #[test]

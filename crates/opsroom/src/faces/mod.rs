@@ -1,5 +1,6 @@
 //! The faces: how agents, programs and people reach the same operations. None of them knows a domain.
 
+pub mod access;
 pub mod auth;
 pub mod console;
 pub mod docs;
@@ -33,11 +34,13 @@ pub struct Server {
     pub openapi: Arc<Value>,
 }
 
-/// How a connection came in; put into each request by the listener.
+/// How a request came in; put into each by the listener.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
     /// The remote address; `None` on the socket in the data folder.
     pub address: Option<std::net::SocketAddr>,
+    /// The request's id.
+    pub request_id: Option<String>,
 }
 
 impl Server {
@@ -61,10 +64,12 @@ impl Server {
             })
             .method_not_allowed_fallback(async || rest::method_not_allowed())
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::check))
+            .layer(axum::middleware::from_fn(access::mark))
             .layer(DefaultBodyLimit::max(self.config.max_body_bytes))
             .layer(CompressionLayer::new().gzip(true).compress_when(guard::compressible()))
             .layer(CatchPanicLayer::custom(|_| {
                 rest::Failure(Error::internal("a handler panicked")).into_response()
             }))
+            .layer(axum::middleware::from_fn(access::log))
     }
 }

@@ -2,11 +2,13 @@
 //! the others from the path and a JSON body.
 
 use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use opsroom_capabilities::room::Answer;
 use opsroom_core::caller::Face;
@@ -81,18 +83,21 @@ pub fn routes(server: &Server) -> Router<Server> {
         let filter = MethodFilter::try_from(method).expect("a route's method is one that axum routes");
         let handler = async move |State(server): State<Server>,
                                   Extension(peer): Extension<Peer>,
-                                  path: Option<Path<Vec<(String, String)>>>,
+                                  path: Result<Path<Vec<(String, String)>>, PathRejection>,
                                   RawQuery(query): RawQuery,
                                   headers: HeaderMap,
                                   body: Body| {
-            let path = path.map(|Path(pairs)| pairs).unwrap_or_default();
-            let request = Incoming { peer, path, query, headers, body };
-            match answer(&server, name, request).await {
-                Ok(answer) => answer,
-                Err(Refusal::Error(error)) => Failure(error).into_response(),
-                Err(Refusal::Status(status, message)) => {
-                    (status, Failure(Error::invalid(message)).body()).into_response()
+            let path = match path {
+                Ok(Path(pairs)) => pairs,
+                Err(PathRejection::MissingPathParams(_)) => Vec::new(),
+                Err(_) => {
+                    let message = "what the path's percent signs stand for is not UTF-8";
+                    return Failure(Error::invalid(message)).into_response();
                 }
+            };
+            match answer(&server, name, Incoming { peer, path, query, headers, body }).await {
+                Ok(answer) => answer,
+                Err(refusal) => refusal.into_response(),
             }
         };
         router.route(operation.route.path, on(filter, handler))
@@ -108,9 +113,22 @@ struct Incoming {
 }
 
 /// What the HTTP layer itself refuses has statuses that no operation's error has.
-enum Refusal {
+pub enum Refusal {
+    /// As an operation refuses.
     Error(Error),
+    /// With this status and message.
     Status(StatusCode, String),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Refusal::Error(error) => Failure(error).into_response(),
+            Refusal::Status(status, message) => {
+                (status, Failure(Error::invalid(message)).body()).into_response()
+            }
+        }
+    }
 }
 
 impl From<Error> for Refusal {
@@ -123,7 +141,8 @@ async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Respon
     let operation =
         server.room.operation(name).ok_or_else(|| Error::internal("a route without its operation"))?;
     let caller = if operation.open {
-        Caller::anonymous(Face::Rest, request.peer.address.map(|address| address.ip().to_string()))
+        let address = request.peer.address.map(|address| address.ip().to_string());
+        Caller { request_id: request.peer.request_id.clone(), ..Caller::anonymous(Face::Rest, address) }
     } else {
         // Before the body is read: a stranger costs nothing.
         let caller = auth::caller(server, &request.headers, &request.peer, Face::Rest).await?;
@@ -167,7 +186,8 @@ fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
     pairs.map(|pairs| pairs.0).map_err(|error| Error::invalid("the query cannot be decoded").because(error))
 }
 
-async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Refusal> {
+/// The bytes of a body that is not too large and does not take too long.
+pub async fn bytes(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
     let most = server.config.max_body_bytes;
     let too_large = || {
         let message = format!("the body is larger than {most} bytes (`server.max_body_bytes`)");
@@ -181,11 +201,16 @@ async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<St
     }
     let limit = std::time::Duration::from_secs(server.config.request_timeout_seconds);
     let read = tokio::time::timeout(limit, to_bytes(body, most)).await;
-    let bytes = read
-        .map_err(|_| {
-            Refusal::Status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned())
-        })?
-        .map_err(|_| too_large())?;
+    let late = |_| {
+        let limit = server.config.request_timeout_seconds;
+        let message = format!("the body did not arrive within {limit} s (`server.request_timeout_seconds`)");
+        Refusal::Status(StatusCode::REQUEST_TIMEOUT, message)
+    };
+    read.map_err(late)?.map_err(|_| too_large())
+}
+
+async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Refusal> {
+    let bytes = bytes(server, headers, body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

@@ -26,7 +26,7 @@ pub(super) fn print(found: &Detected, out: &mut Out) -> Result<()> {
     if summary.learnt_from != "the log itself" {
         out.line(format_args!("what is normal was learnt from {}", summary.learnt_from))?;
     }
-    if found.anomalies.is_empty() {
+    if summary.anomalous == 0 {
         let nothing = if summary.sessions == 0 { "there is nothing to judge" } else { "nothing is abnormal" };
         out.line(format_args!("{}", out.style(Style::Bold, nothing)))?;
         return out.flush();

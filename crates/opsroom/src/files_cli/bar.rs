@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use opsroom_capabilities::logs::input::Watch;
 use opsroom_core::job::{Progress, Step};
+use opsroom_core::telemetry::printable;
 use tokio_util::sync::CancellationToken;
 
 /// Does the work with a progress bar on standard error, if that is a terminal.
@@ -45,7 +46,7 @@ fn style(known: bool) -> ProgressStyle {
 pub(super) fn warn(warnings: &[String]) {
     const MOST: usize = 10;
     for warning in warnings.iter().take(MOST) {
-        eprintln!("opsroom: note: {warning}");
+        eprintln!("opsroom: note: {}", printable(warning));
     }
     if warnings.len() > MOST {
         eprintln!("opsroom: note: and {} more such notes; --json has them all", warnings.len() - MOST);

@@ -19,7 +19,7 @@ use opsroom_capabilities::logs;
 use opsroom_capabilities::logs::input::{Limits, Source, find_logs};
 use opsroom_core::{Error, Result};
 
-use crate::cli::exit_code;
+use crate::cli::{complain, exit_code};
 use out::Out;
 
 /// Which logs are read.
@@ -107,11 +107,7 @@ fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("opsroom: {error}");
-            let causes = error.causes();
-            if !causes.is_empty() {
-                eprintln!("  caused by: {causes}");
-            }
+            complain(&error);
             exit_code(error.kind)
         }
     }

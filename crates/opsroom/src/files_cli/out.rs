@@ -3,6 +3,7 @@
 use std::fmt::Arguments;
 use std::io::{BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 
+use opsroom_core::telemetry::printable_json;
 use opsroom_core::{Error, Result};
 use serde::Serialize;
 
@@ -58,11 +59,13 @@ impl Out {
     /// Writes a value as JSON: indented for a person, on one line for a program.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<()> {
         let written = if std::io::stdout().is_terminal() {
-            serde_json::to_writer_pretty(&mut self.to, value)
+            serde_json::to_string_pretty(value)
+                .map(|text| self.to.write_all(printable_json(&text).as_bytes()))
         } else {
-            serde_json::to_writer(&mut self.to, value)
+            serde_json::to_writer(&mut self.to, value).map(Ok)
         };
-        written.map_err(std::io::Error::from).or_else(|error| given_up(&error))?;
+        let written = written.unwrap_or_else(|error| Err(error.into()));
+        written.or_else(|error| given_up(&error))?;
         self.line(format_args!(""))?;
         self.flush()
     }

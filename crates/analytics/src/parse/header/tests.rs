@@ -1,3 +1,5 @@
+//! Headers of many layouts, and what is not one.
+
 use super::*;
 
 /// The messages of a log's lines, with the level of each.

@@ -61,7 +61,7 @@ impl AuditEntry {
             outcome: "started".to_owned(),
             message: None,
             job_id: None,
-            request_id: None,
+            request_id: caller.request_id.as_deref().map(|id| plain(id, 190)),
             hidden: Hidden::default(),
         }
     }

@@ -236,7 +236,7 @@ async fn hostile_input_is_refused_by_name_or_kept_as_text() {
             let error = room.call(&operator(), "get_api_key", json!({ "id": id })).await.unwrap_err();
             assert!(matches!(error.kind, Kind::NotFound | Kind::Invalid), "{id:?}");
         }
-        let error = room.call(&operator(), "list_api_keys", json!({ "cursor": "\u{0}" })).await.unwrap_err();
+        let error = room.call(&operator(), "list_api_keys", json!({ "cursor": "zzz" })).await.unwrap_err();
         assert_eq!(error.kind, Kind::Invalid);
     }
 }

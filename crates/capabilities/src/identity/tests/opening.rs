@@ -43,15 +43,13 @@ async fn a_token_of_ten_megabytes_is_refused_by_its_length() {
 }
 
 #[tokio::test]
-async fn a_flood_of_wrong_keys_is_told_to_wait_and_does_not_lock_out_a_right_one() {
+async fn a_flood_of_wrong_keys_does_not_lock_out_a_right_one() {
     let room = Room::new(sqlite().await).await;
     let (right, _, _) = room.key(&operator(), json!({ "name": "right" })).await;
-    let mut kinds = Vec::new();
     for n in 0..50 {
-        kinds.push(refusal(&room.identity, &format!("opk_{n:064x}"), "192.0.2.1").await.kind);
+        let wrong = refusal(&room.identity, &format!("opk_{n:064x}"), "192.0.2.1").await;
+        assert_eq!(wrong.kind, Kind::Unauthenticated);
     }
-    assert_eq!(kinds[0], Kind::Unauthenticated);
-    assert_eq!(kinds[49], Kind::Busy);
     room.identity.authenticate(&right, Face::Rest, Some("192.0.2.1".to_owned())).await.unwrap();
     assert_eq!(refusal(&room.identity, "x", "192.0.2.2").await.kind, Kind::Unauthenticated);
 }

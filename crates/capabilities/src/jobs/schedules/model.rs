@@ -49,6 +49,7 @@ pub struct Schedule {
     /// Whose rights it runs with, as the audit trail names them.
     pub created_by: String,
     /// The team that sees it.
+    #[serde(rename = "team_id")]
     pub team: String,
     /// When it was made, RFC 3339.
     pub created_at: String,

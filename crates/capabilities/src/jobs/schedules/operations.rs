@@ -72,8 +72,8 @@ pub struct ListSchedules {
     /// How many at most, from 1 to 200; 20 when left out.
     #[schemars(range(min = 1, max = 200))]
     pub limit: Option<u64>,
-    /// Go on after a page: its `next`.
-    pub after: Option<String>,
+    /// Where to go on: `next` of the answer before.
+    pub cursor: Option<String>,
 }
 
 /// A page of schedules.
@@ -81,7 +81,7 @@ pub struct ListSchedules {
 pub struct SchedulePage {
     /// The schedules, newest first.
     pub items: Vec<Schedule>,
-    /// What to give as `after` for the next page; null on the last one.
+    /// What to send as `cursor` for the entries after these; null when these are the last.
     pub next: Option<String>,
 }
 
@@ -189,7 +189,7 @@ async fn list_schedules(jobs: Jobs, call: Call, input: ListSchedules) -> Result<
     if !(1..=200).contains(&limit) {
         return Err(Error::invalid(format!("limit is {limit}; it must be from 1 to 200")));
     }
-    let after = page_after(input.after.as_deref())?;
+    let after = page_after(input.cursor.as_deref())?;
     let found = jobs.inner.scheduler.store.list(&call.caller.teams, after, limit + 1).await?;
     let now = jobs.inner.clock.now();
     let more = found.len() as u64 > limit;

@@ -366,7 +366,7 @@ async fn schedules_are_listed_by_pages_changed_and_deleted() {
         assert!(error.message.contains("\"first\""), "{error}");
         let page = server.ask("list_schedules", json!({ "limit": 1 })).await.unwrap();
         assert_eq!(page["items"][0]["id"], second["id"]);
-        let rest = json!({ "limit": 1, "after": page["next"] });
+        let rest = json!({ "limit": 1, "cursor": page["next"] });
         let page = server.ask("list_schedules", rest).await.unwrap();
         assert_eq!((&page["items"][0]["id"], &page["next"]), (&first["id"], &Value::Null));
         let rename = json!({ "id": second["id"], "name": "first" });
@@ -392,7 +392,7 @@ async fn another_teams_schedule_does_not_exist() {
     let page = server.room.call(&stranger, "list_schedules", json!({})).await.unwrap();
     assert_eq!(page["items"], json!([]));
     let same_name = server.room.call(&stranger, "create_schedule", daily()).await.unwrap();
-    assert_eq!(same_name["team"], "other");
+    assert_eq!(same_name["team_id"], "other");
 }
 
 #[tokio::test]

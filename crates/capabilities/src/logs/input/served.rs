@@ -62,7 +62,7 @@ fn below(path: &str, roots: &Roots, limits: &Limits) -> Result<Vec<Source>> {
         Ok(_) => return Ok(vec![file(path, roots)]),
         Err(error) => error,
     };
-    if error.kind != Kind::Invalid || roots.list(path, 1).is_err() {
+    if error.kind != Kind::Invalid || path.is_empty() || roots.list(path, 1).is_err() {
         return Err(error);
     }
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,7 @@ use rmcp::transport::streamable_http_server::tower::{StreamableHttpServerConfig,
 
 use super::McpServer;
 use crate::faces::rest::Failure;
-use crate::faces::{Peer, Server, auth};
+use crate::faces::{Peer, Server, auth, rest};
 
 /// The endpoint. `Host` and `Origin` are checked for every route by the guard.
 pub fn routes(server: &Server) -> Router {
@@ -34,10 +35,13 @@ async fn authenticated(
     next: Next,
 ) -> Response {
     match auth::caller(&server, request.headers(), &peer, Face::Mcp).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(error) => Failure(error).into_response(),
+        Ok(caller) => request.extensions_mut().insert(caller),
+        Err(error) => return Failure(error).into_response(),
+    };
+    // Read here, within the limits of every body: the SDK would wait for it without an end.
+    let (head, body) = request.into_parts();
+    match rest::bytes(&server, &head.headers, body).await {
+        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Err(refusal) => refusal.into_response(),
     }
 }

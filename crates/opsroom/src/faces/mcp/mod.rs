@@ -17,6 +17,7 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 /// What an agent is told before it sees the tools.
 const INSTRUCTIONS: &str = "Opsroom is an operations room: it reads logs and finds what is abnormal in them, runs long \
@@ -85,7 +86,9 @@ impl ServerHandler for McpServer {
         };
         let call = Call { caller, progress: progress(&context), cancel: context.ct.clone() };
         let input = request.arguments.map_or_else(|| json!({}), Value::Object);
-        let result = match self.room.call(operation.name, call, input).await {
+        // The client's trace goes on here: over stdio, and where a proxy made the HTTP request's own.
+        let span = tracing::info_span!("tool", traceparent = context.meta.get_traceparent());
+        let result = match self.room.call(operation.name, call, input).instrument(span).await {
             Ok(answer) => CallToolResult::structured(answer.into_value()),
             Err(error) => {
                 if error.kind == Kind::Internal {
