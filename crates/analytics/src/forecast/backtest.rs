@@ -96,8 +96,11 @@ pub fn run(series: &Series, engines: &[Engine], plan: &Plan) -> Result<Backtest,
         let history = series.before(origin).ok().filter(|h| h.end() == series.start() + origin as i64);
         truth.push(series.values()[origin..origin + plan.horizon].to_vec());
         for (engine, run) in engines.iter().zip(&mut runs) {
-            run.predictions
-                .push(history.as_ref().and_then(|h| engine.fit(h).ok()?.predict(plan.horizon).ok()));
+            run.predictions.push(
+                history
+                    .as_ref()
+                    .and_then(|h| engine.fit_for(h, plan.horizon).ok()?.predict(plan.horizon).ok()),
+            );
         }
     }
     Ok(Backtest { origins, horizon: plan.horizon, truth, runs })

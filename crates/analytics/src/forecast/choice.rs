@@ -1,15 +1,16 @@
 //! Which engines a series is forecast with, decided by its own backtest.
 //!
-//! Each engine gets the weight that a prior gives it, times how well it did on this series; the
-//! blend is then drawn towards the floor until it does not lose to it in the backtest. A series too
+//! [`super::blend`] weighs the engines; the blend is then drawn towards the floor until it does not
+//! lose to it in the backtest. A series too
 //! short for a backtest, or for the engines, gets the next simpler thing, and the choice says so.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::backtest::{Backtest, Plan};
-use super::capacity::{Margin, OVER};
+use super::backtest::{Backtest, Plan, Run};
+use super::blend::{self, Weighing};
+use super::capacity::{self, OVER};
 use super::conformal::{Intervals, Levels, Spread};
 use super::engine::Engine;
 use super::error::{ForecastError, check_horizon};
@@ -22,10 +23,8 @@ pub const FLOOR: &str = "seasonal_naive";
 /// How choices are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Weight of each engine before anything is known of the series; others have 0.
-    pub prior: BTreeMap<String, f64>,
-    /// How fast weight falls with an engine's error relative to the floor's; 0 ignores the series.
-    pub sharpness: f64,
+    /// How engines are weighed.
+    pub weighing: Weighing,
     /// The fewest origins that make a backtest.
     pub origins: usize,
     /// Levels of the intervals.
@@ -36,8 +35,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let prior = Engine::local().iter().map(|e| (e.name().to_owned(), 1.0)).collect();
-        Self { prior, sharpness: 4.0, origins: 3, levels: Levels::default(), over: OVER }
+        Self { weighing: Weighing::default(), origins: 3, levels: Levels::default(), over: OVER }
     }
 }
 
@@ -50,8 +48,6 @@ pub struct Choice {
     pub backtest: Option<Scores>,
     /// The calibrated size of errors; `None` without a backtest.
     pub spread: Option<Spread>,
-    /// The margin of the capacity limit; `None` without a backtest.
-    pub margin: Option<Margin>,
     /// Share of hours that may exceed the recommended limit.
     pub over: f64,
     /// Why these engines, in words.
@@ -91,7 +87,7 @@ pub struct Forecast {
     pub mean: Vec<f64>,
     /// The intervals around it; `None` when there was nothing to calibrate them on.
     pub intervals: Option<Intervals>,
-    /// The capacity recommended for these hours; `None` when there was nothing to learn it from.
+    /// The constant capacity recommended for these hours; `None` with less than a day of history.
     pub limit: Option<f64>,
     /// What a reader should know: fallbacks taken, what was missing.
     pub notes: Vec<String>,
@@ -100,8 +96,15 @@ pub struct Forecast {
 impl Choice {
     /// The choice for a series that no backtest can judge: its best stand-in and the reason.
     #[must_use]
-    pub fn without_backtest(length: usize, over: f64) -> Self {
-        let (engine, reason) = if length >= DAY {
+    pub fn without_backtest(length: usize, engines: &[&str], over: f64) -> Self {
+        let (engine, reason) = if length >= DAY && engines.contains(&"pooled") {
+            (
+                "pooled",
+                format!(
+                    "{length} hours of history are too few for a backtest: what other series taught is used"
+                ),
+            )
+        } else if length >= DAY {
             (
                 FLOOR,
                 format!(
@@ -112,19 +115,25 @@ impl Choice {
             ("naive", format!("{length} hours of history are less than a day: the last value is used"))
         };
         let members = vec![Member { engine: engine.to_owned(), weight: 1.0 }];
-        Self { members, backtest: None, spread: None, margin: None, over, reason }
+        Self { members, backtest: None, spread: None, over, reason }
     }
 
     /// Chooses from a backtest, which should end where the history ends.
     #[must_use]
     pub fn from_backtest(backtest: &Backtest, length: usize, policy: &Policy) -> Self {
         let Some((floor, floor_error)) = judged_floor(backtest, policy) else {
-            return Self::without_backtest(length, policy.over);
+            let engines: Vec<&str> = backtest.runs.iter().map(|run| run.engine).collect();
+            return Self::without_backtest(length, &engines, policy.over);
         };
-        let errors = complete_errors(backtest);
-        let weights = weigh(&errors, floor_error, policy);
-        let blend = blend(backtest, &weights);
-        let (share, mut forecasts) = draw_to_floor(&blend, floor, &backtest.truth, floor_error);
+        let errors = engine_errors(backtest, &floor);
+        let weights = if floor_error > 0.0 {
+            blend::weigh(backtest, &floor, &policy.weighing)
+        } else {
+            // Nothing can do better than never wrong, and blending would only add rounding.
+            BTreeMap::from([(FLOOR.to_owned(), 1.0)])
+        };
+        let blend = blend::mix(backtest, &floor, &weights);
+        let (share, forecasts) = draw_to_floor(&blend, floor, &backtest.truth, floor_error);
         let mut members: Vec<Member> = weights
             .iter()
             .map(|(engine, weight)| Member { engine: engine.clone(), weight: weight * (1.0 - share) })
@@ -137,11 +146,9 @@ impl Choice {
         members.sort_by(|a, b| b.weight.total_cmp(&a.weight));
         let error = mean_error(&forecasts, &backtest.truth).unwrap_or(floor_error);
         let spread = Spread::calibrate(&residuals(&forecasts, &backtest.truth), policy.levels);
-        let margin = Margin::learn(&forecasts, &backtest.truth);
-        forecasts.clear();
         let reason = reason(&members, error, floor_error, backtest.origins.len());
         let scores = Scores { origins: backtest.origins.len(), error, floor_error, engines: errors };
-        Self { members, backtest: Some(scores), spread, margin, over: policy.over, reason }
+        Self { members, backtest: Some(scores), spread, over: policy.over, reason }
     }
 
     /// Runs a backtest on a series and chooses from it.
@@ -189,15 +196,16 @@ impl Choice {
             }
         }
         if used.is_empty() {
-            let last = Engine::Naive.fit(series)?;
-            sum = last.predict(horizon)?;
+            let floor = Engine::SeasonalNaive.fit(series);
+            let fitted = floor.or_else(|_| Engine::Naive.fit(series))?;
+            sum = fitted.predict(horizon)?;
             total = 1.0;
-            used.push("naive");
-            notes.push("no chosen engine could be fitted: the last value is used".to_owned());
+            used.push(if fitted.engine == FLOOR { FLOOR } else { "naive" });
+            notes.push(format!("no chosen engine could be fitted: {} is used", fitted.engine));
         }
         let mean: Vec<f64> = sum.iter().map(|s| s / total).collect();
         let intervals = self.spread.as_ref().map(|s| s.around(&mean, series.is_non_negative()));
-        let limit = self.margin.as_ref().map(|m| m.limit(&mean, self.over)).transpose()?;
+        let limit = capacity::limit(series, &mean, self.over)?;
         Ok(Forecast { origin: series.len(), engine: used.join("+"), mean, intervals, limit, notes })
     }
 }
@@ -215,7 +223,7 @@ impl Member {
             .chain(&basic)
             .find(|e| e.name() == self.engine)
             .ok_or_else(|| ForecastError::UnknownEngine { name: self.engine.clone() })?;
-        engine.fit(series)?.predict(horizon)
+        engine.fit_for(series, horizon)?.predict(horizon)
     }
 }
 
@@ -227,45 +235,14 @@ fn judged_floor<'a>(backtest: &'a Backtest, policy: &Policy) -> Option<(Vec<&'a 
     Some((floor?, error)).filter(|_| origins >= policy.origins.max(1))
 }
 
-/// The error of each engine that answered at every origin.
-fn complete_errors(backtest: &Backtest) -> BTreeMap<String, f64> {
-    let complete = backtest.runs.iter().filter(|run| run.predictions.iter().all(Option::is_some));
-    complete.filter_map(|run| Some((run.engine.to_owned(), run.error(&backtest.truth)?.0))).collect()
-}
-
-/// Weights that add up to 1; the floor alone when nothing else has weight.
-fn weigh(errors: &BTreeMap<String, f64>, floor_error: f64, policy: &Policy) -> BTreeMap<String, f64> {
-    if floor_error <= 0.0 {
-        // Nothing can do better than never wrong, and blending would only add rounding.
-        return BTreeMap::from([(FLOOR.to_owned(), 1.0)]);
-    }
-    let best = errors.values().copied().fold(f64::INFINITY, f64::min);
-    let mut weights: BTreeMap<String, f64> = BTreeMap::new();
-    for (engine, error) in errors {
-        let prior = policy.prior.get(engine).copied().unwrap_or(0.0);
-        let weight = prior * (-policy.sharpness * (error - best) / floor_error).exp();
-        if weight > 0.0 {
-            weights.insert(engine.clone(), weight);
-        }
-    }
-    let total: f64 = weights.values().sum();
-    if total <= 0.0 {
-        return BTreeMap::from([(FLOOR.to_owned(), 1.0)]);
-    }
-    weights.values_mut().for_each(|w| *w /= total);
-    weights
-}
-
-/// The weighted mean of the engines' predictions at each origin.
-fn blend(backtest: &Backtest, weights: &BTreeMap<String, f64>) -> Vec<Vec<f64>> {
-    let mut out = vec![vec![0.0; backtest.horizon]; backtest.origins.len()];
-    for run in &backtest.runs {
-        let Some(weight) = weights.get(run.engine) else { continue };
-        for (row, prediction) in out.iter_mut().zip(run.predictions.iter().flatten()) {
-            row.iter_mut().zip(prediction).for_each(|(r, p)| *r += weight * p);
-        }
-    }
-    out
+/// The error of each engine, the floor standing in where it did not answer.
+fn engine_errors(backtest: &Backtest, floor: &[&[f64]]) -> BTreeMap<String, f64> {
+    let answered = backtest.runs.iter().filter(|run| run.predictions.iter().any(Option::is_some));
+    let error = |run: &Run| {
+        let only = BTreeMap::from([(run.engine.to_owned(), 1.0)]);
+        mean_error(&blend::mix(backtest, floor, &only), &backtest.truth)
+    };
+    answered.filter_map(|run| Some((run.engine.to_owned(), error(run)?))).collect()
 }
 
 /// The smallest share of the floor, in tenths, with which the blend does not lose to it.
@@ -378,7 +355,7 @@ mod tests {
     fn a_constant_is_forecast_as_itself_with_no_width() {
         let (_, forecast) = made(&series(400, |_| 3.0));
         assert_eq!(forecast.mean, [3.0; 24]);
-        assert_eq!(forecast.limit, Some(3.0));
+        assert!((forecast.limit.unwrap() - 3.18).abs() < 1e-9);
         assert_eq!(forecast.intervals.unwrap().upper95, [3.0; 24]);
     }
 

@@ -5,12 +5,19 @@
 //! horizon up to [`super::MAX_HORIZON`]. Engines never fall back by themselves: what they cannot
 //! do is an error, and [`super::choice`] decides what is used instead and says so.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::{ForecastError, check_horizon};
+use super::mstl::Mstl;
+use super::pooled::Pooled;
 use super::seasonal::{self, Profile};
 use super::series::Series;
-use super::{DAY, WEEK};
+use super::shift;
+use super::smoothing::{self, Smoothed};
+use super::theta::Theta;
+use super::{DAY, MAX_HORIZON, WEEK};
 
 /// A forecast engine, ready to be fitted to a series.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +36,14 @@ pub enum Engine {
     RecentMean,
     /// The median of the last week.
     RecentMedian,
+    /// Half a straight line, half exponential smoothing, on the series without its daily shape.
+    Theta,
+    /// Exponential smoothing of level, damped trend and hour of the day.
+    Ets,
+    /// Daily and weekly shapes by local regression, the rest smoothed.
+    Mstl,
+    /// One linear model learnt from all series together.
+    Pooled(Arc<Pooled>),
 }
 
 /// What an engine learnt from one series.
@@ -46,6 +61,11 @@ pub struct Fitted {
 #[serde(rename_all = "snake_case")]
 enum State {
     Profile(Profile),
+    Theta(Theta),
+    Smoothed(Smoothed),
+    Mstl(Mstl),
+    /// What the learnt model says: it has no state of one series but its forecast.
+    Said(Vec<f64>),
 }
 
 impl Engine {
@@ -60,6 +80,10 @@ impl Engine {
             Self::SeasonalMean => "seasonal_mean",
             Self::RecentMean => "recent_mean",
             Self::RecentMedian => "recent_median",
+            Self::Theta => "theta",
+            Self::Ets => "ets",
+            Self::Mstl => "mstl",
+            Self::Pooled(_) => "pooled",
         }
     }
 
@@ -73,6 +97,9 @@ impl Engine {
             Self::WeeklyNaive,
             Self::RecentMean,
             Self::RecentMedian,
+            Self::Theta,
+            Self::Ets,
+            Self::Mstl,
         ]
     }
 
@@ -82,34 +109,61 @@ impl Engine {
         match self {
             Self::Naive => 1,
             Self::SeasonalNaive | Self::RecentMean => DAY,
-            Self::SeasonalMedian | Self::SeasonalMean | Self::RecentMedian => 2 * DAY,
+            Self::SeasonalMedian
+            | Self::SeasonalMean
+            | Self::RecentMedian
+            | Self::Theta
+            | Self::Pooled(_) => 2 * DAY,
+            Self::Ets | Self::Mstl => 3 * DAY,
             Self::WeeklyNaive => WEEK,
         }
     }
 
-    /// Fits the engine to a series.
+    /// Fits the engine to a series, for any horizon up to [`MAX_HORIZON`].
     ///
     /// # Errors
-    /// [`ForecastError::TooShort`] when the series is shorter than [`Engine::needs`].
+    /// As [`Engine::fit_for`].
     pub fn fit(&self, series: &Series) -> Result<Fitted, ForecastError> {
+        self.fit_for(series, MAX_HORIZON)
+    }
+
+    /// Fits the engine to a series, for horizons up to `horizon`: cheaper for a learnt model.
+    ///
+    /// # Errors
+    /// [`ForecastError::Horizon`] for a horizon out of bounds.
+    /// [`ForecastError::TooShort`] when the series, or what follows its latest level shift
+    /// ([`super::shift`]), is shorter than [`Engine::needs`].
+    pub fn fit_for(&self, series: &Series, horizon: usize) -> Result<Fitted, ForecastError> {
+        check_horizon(horizon)?;
         if series.len() < self.needs() {
-            return Err(ForecastError::TooShort {
-                engine: self.name(),
-                have: series.observed(),
-                need: self.needs(),
-            });
+            return Err(self.too_short(series.observed()));
         }
-        let values = series.filled();
+        let filled = series.filled();
+        let values = &filled[shift::latest(&filled)..];
+        if values.len() < self.needs() {
+            return Err(self.too_short(values.len()));
+        }
         let state = match self {
-            Self::Naive => State::Profile(seasonal::naive(&values, 1)),
-            Self::SeasonalNaive => State::Profile(seasonal::naive(&values, DAY)),
-            Self::WeeklyNaive => State::Profile(seasonal::naive(&values, WEEK)),
-            Self::SeasonalMedian => State::Profile(seasonal::seasonal_median(&values, DAY, 7)),
-            Self::SeasonalMean => State::Profile(seasonal::seasonal_mean(&values, DAY, 7)),
-            Self::RecentMean => State::Profile(seasonal::recent_mean(&values, DAY)),
-            Self::RecentMedian => State::Profile(seasonal::recent_median(&values, WEEK)),
+            Self::Naive => State::Profile(seasonal::naive(values, 1)),
+            Self::SeasonalNaive => State::Profile(seasonal::naive(values, DAY)),
+            Self::WeeklyNaive => State::Profile(seasonal::naive(values, WEEK)),
+            Self::SeasonalMedian => State::Profile(seasonal::seasonal_median(values, DAY, 7)),
+            Self::SeasonalMean => State::Profile(seasonal::seasonal_mean(values, DAY, 7)),
+            Self::RecentMean => State::Profile(seasonal::recent_mean(values, DAY)),
+            Self::RecentMedian => State::Profile(seasonal::recent_median(values, WEEK)),
+            Self::Theta => State::Theta(Theta::fit(values)),
+            Self::Ets => {
+                let recent = &values[values.len().saturating_sub(4 * WEEK)..];
+                State::Smoothed(smoothing::fit(recent, DAY))
+            }
+            Self::Pooled(model) => State::Said(model.forecast(values, horizon)),
+            Self::Mstl => State::Mstl(Mstl::fit(values).ok_or_else(|| self.too_short(values.len()))?),
         };
         Ok(Fitted { engine: self.name().to_owned(), non_negative: series.is_non_negative(), state })
+    }
+
+    fn too_short(&self, have: usize) -> ForecastError {
+        ForecastError::TooShort { engine: self.name(), have, need: self.needs() }
     }
 }
 
@@ -120,8 +174,17 @@ impl Fitted {
     /// [`ForecastError::Horizon`] for a horizon out of bounds.
     pub fn predict(&self, horizon: usize) -> Result<Vec<f64>, ForecastError> {
         check_horizon(horizon)?;
+        if let State::Said(values) = &self.state
+            && horizon > values.len()
+        {
+            return Err(ForecastError::Horizon { asked: horizon, max: values.len() });
+        }
         let raw: Vec<f64> = match &self.state {
             State::Profile(profile) => (0..horizon).map(|step| profile.at(step)).collect(),
+            State::Theta(theta) => (0..horizon).map(|step| theta.at(step)).collect(),
+            State::Smoothed(smoothed) => (0..horizon).map(|step| smoothed.at(step)).collect(),
+            State::Said(values) => values[..horizon].to_vec(),
+            State::Mstl(mstl) => (0..horizon).map(|step| mstl.at(step)).collect(),
         };
         let floor = if self.non_negative { 0.0 } else { f64::NEG_INFINITY };
         Ok(raw.into_iter().map(|value| value.max(floor)).collect())

@@ -11,16 +11,26 @@
 //! bytes. Nothing after an origin is seen by what is fitted at it. What is shipped never loses to
 //! the floor in its own backtest. What could not be done is an error or a note, never a guess.
 
+pub mod anomaly;
 pub mod backtest;
+pub mod blend;
 pub mod capacity;
 pub mod choice;
 pub mod clean;
 pub mod conformal;
+pub mod contract;
 pub mod engine;
 pub mod error;
+pub mod flavor;
+pub mod linear;
+pub mod mstl;
+pub mod pooled;
 pub mod seasonal;
 pub mod series;
+pub mod shift;
+pub mod smoothing;
 pub mod stats;
+pub mod theta;
 
 /// The most hours ahead that any engine answers.
 pub const MAX_HORIZON: usize = 168;
