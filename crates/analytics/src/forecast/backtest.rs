@@ -29,9 +29,9 @@ pub struct Plan {
 }
 
 impl Default for Plan {
-    /// Fourteen days, a day ahead each.
+    /// Four weeks, a day ahead each.
     fn default() -> Self {
-        Self { origins: 14, step: DAY, horizon: DAY }
+        Self { origins: 28, step: DAY, horizon: DAY }
     }
 }
 
@@ -86,24 +86,42 @@ impl Plan {
 /// # Errors
 /// As [`Plan::positions`]. A series too short for any origin gives a backtest without origins.
 pub fn run(series: &Series, engines: &[Engine], plan: &Plan) -> Result<Backtest, ForecastError> {
-    let origins = plan.positions(series.len())?;
-    let mut runs: Vec<Run> = engines
-        .iter()
-        .map(|e| Run { engine: e.name(), predictions: Vec::with_capacity(origins.len()) })
-        .collect();
-    let mut truth = Vec::with_capacity(origins.len());
-    for &origin in &origins {
-        let history = series.before(origin).ok().filter(|h| h.end() == series.start() + origin as i64);
-        truth.push(series.values()[origin..origin + plan.horizon].to_vec());
-        for (engine, run) in engines.iter().zip(&mut runs) {
-            run.predictions.push(
-                history
-                    .as_ref()
-                    .and_then(|h| engine.fit_for(h, plan.horizon).ok()?.predict(plan.horizon).ok()),
-            );
+    run_at(series, engines, &plan.positions(series.len())?, plan.horizon)
+}
+
+/// Lets every engine forecast at the positions `origins`. Those with less than a day of history, or
+/// in a gap longer than six days, are left out; hours after the end of the series count as gaps.
+///
+/// # Errors
+/// [`ForecastError::Horizon`] for a horizon out of bounds.
+pub fn run_at(
+    series: &Series,
+    engines: &[Engine],
+    origins: &[usize],
+    horizon: usize,
+) -> Result<Backtest, ForecastError> {
+    check_horizon(horizon)?;
+    let runs = engines.iter().map(|e| Run { engine: e.name(), predictions: Vec::new() }).collect();
+    let mut backtest = Backtest { origins: Vec::new(), horizon, truth: Vec::new(), runs };
+    for &origin in origins {
+        let Ok(history) = series.before(origin) else { continue };
+        // A gap before the origin ends the history early: the forecast has to reach over it.
+        let gap = origin.saturating_sub(history.len());
+        if history.len() < DAY || horizon + gap > MAX_HORIZON {
+            continue;
         }
+        let said = |engine: &Engine| {
+            let all = engine.fit_for(&history, horizon + gap).ok()?.predict(horizon + gap).ok()?;
+            Some(all[gap..].to_vec())
+        };
+        for (engine, run) in engines.iter().zip(&mut backtest.runs) {
+            run.predictions.push(said(engine));
+        }
+        let value = |at: usize| series.values().get(at).copied().unwrap_or(f64::NAN);
+        backtest.truth.push((origin..origin + horizon).map(value).collect());
+        backtest.origins.push(origin);
     }
-    Ok(Backtest { origins, horizon: plan.horizon, truth, runs })
+    Ok(backtest)
 }
 
 impl Run {
@@ -179,6 +197,17 @@ mod tests {
         let (a, b) = (run(&original, &engines, &plan).unwrap(), run(&changed, &engines, &plan).unwrap());
         assert_eq!(a.runs, b.runs);
         assert_ne!(a.truth, b.truth);
+    }
+
+    #[test]
+    fn an_origin_after_a_gap_is_forecast_over_the_gap() {
+        let mut values = series(240).values().to_vec();
+        values[210..216].fill(f64::NAN);
+        let gappy = Series::new(0, values).unwrap();
+        let backtest = run_at(&gappy, &[Engine::SeasonalNaive], &[216], 24).unwrap();
+        let said = backtest.runs[0].predictions[0].as_ref().unwrap();
+        // The hours before the gap repeat a day later: hour 216 is like hour 192, hour 234 like 186.
+        assert_eq!((said[0], said[18]), (gappy.values()[192], gappy.values()[186]));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub const FLOOR: &str = "seasonal_naive";
 pub struct Policy {
     /// How engines are weighed.
     pub weighing: Weighing,
+    /// The most origins, one a day, that are looked back on.
+    pub lookback: usize,
     /// The fewest origins that make a backtest.
     pub origins: usize,
     /// Levels of the intervals.
@@ -35,7 +37,13 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { weighing: Weighing::default(), origins: 3, levels: Levels::default(), over: OVER }
+        Self {
+            weighing: Weighing::default(),
+            lookback: 28,
+            origins: 3,
+            levels: Levels::default(),
+            over: OVER,
+        }
     }
 }
 
@@ -207,6 +215,20 @@ impl Choice {
         let intervals = self.spread.as_ref().map(|s| s.around(&mean, series.is_non_negative()));
         let limit = capacity::limit(series, &mean, self.over)?;
         Ok(Forecast { origin: series.len(), engine: used.join("+"), mean, intervals, limit, notes })
+    }
+}
+
+impl Forecast {
+    /// Leaves out the first `hours` hours: those that have passed without a value.
+    pub fn skip(&mut self, hours: usize) {
+        let cut = hours.min(self.mean.len());
+        self.origin += cut;
+        self.mean.drain(..cut);
+        if let Some(bounds) = &mut self.intervals {
+            for side in [&mut bounds.lower80, &mut bounds.upper80, &mut bounds.lower95, &mut bounds.upper95] {
+                side.drain(..cut);
+            }
+        }
     }
 }
 

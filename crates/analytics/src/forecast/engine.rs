@@ -108,12 +108,8 @@ impl Engine {
     pub fn needs(&self) -> usize {
         match self {
             Self::Naive => 1,
-            Self::SeasonalNaive | Self::RecentMean => DAY,
-            Self::SeasonalMedian
-            | Self::SeasonalMean
-            | Self::RecentMedian
-            | Self::Theta
-            | Self::Pooled(_) => 2 * DAY,
+            Self::SeasonalNaive | Self::RecentMean | Self::Pooled(_) => DAY,
+            Self::SeasonalMedian | Self::SeasonalMean | Self::RecentMedian | Self::Theta => 2 * DAY,
             Self::Ets | Self::Mstl => 3 * DAY,
             Self::WeeklyNaive => WEEK,
         }

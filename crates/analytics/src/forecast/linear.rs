@@ -19,7 +19,7 @@ pub struct Rows {
 }
 
 /// How to fit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fit {
     /// The quantile, 0.5 for least absolute errors.
     pub quantile: f64,

@@ -23,14 +23,19 @@ pub mod engine;
 pub mod error;
 pub mod flavor;
 pub mod linear;
+pub mod model;
 pub mod mstl;
 pub mod pooled;
+pub mod rolling;
 pub mod seasonal;
 pub mod series;
 pub mod shift;
 pub mod smoothing;
 pub mod stats;
 pub mod theta;
+
+#[cfg(test)]
+mod tests;
 
 /// The most hours ahead that any engine answers.
 pub const MAX_HORIZON: usize = 168;

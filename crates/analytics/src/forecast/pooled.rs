@@ -7,7 +7,7 @@
 //! is (its autocorrelations), by which a linear model can trust yesterday where days repeat and the
 //! median where they do not. Days beyond the first are forecast from the forecast.
 
-use serde::{Deserialize, Serialize};
+use rayon::prelude::*;
 
 use super::linear::{Fit, Rows, dot};
 use super::theta::Theta;
@@ -17,19 +17,34 @@ use super::{DAY, WEEK, stats};
 pub const FEATURES: usize = 66;
 
 /// The fewest hours of a window.
-pub const SHORTEST: usize = 2 * DAY;
+pub const SHORTEST: usize = DAY;
+
+/// How many lengths of history have coefficients of their own: one day, two, three to six, more.
+pub const LENGTHS: usize = 4;
 
 /// What was learnt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pooled {
-    /// For each of 24 hours ahead its coefficients.
-    pub coefficients: Vec<Vec<f32>>,
+    /// [`LENGTHS`] x 24 hours ahead x [`FEATURES`] coefficients.
+    coefficients: Vec<f32>,
+}
+
+/// Which coefficients a history of so many hours uses.
+#[must_use]
+pub fn length_class(hours: usize) -> usize {
+    match hours / DAY {
+        0 | 1 => 0,
+        2 => 1,
+        3..=6 => 2,
+        _ => 3,
+    }
 }
 
 /// A window in its own units.
 pub struct Window {
     level: f64,
     size: f64,
+    class: usize,
     /// The last week, relative; missing days at the front repeat the first day there is.
     week: Vec<f64>,
     common: Vec<f64>,
@@ -58,7 +73,7 @@ impl Window {
         let gates = gates(&week);
         let recent: Vec<f64> =
             values[values.len().saturating_sub(4 * WEEK)..].iter().map(|v| relative(*v)).collect();
-        Self { level, size, week, common, gates, theta: Theta::fit(&recent) }
+        Self { level, size, class: length_class(tail.len()), week, common, gates, theta: Theta::fit(&recent) }
     }
 
     /// The features of the hour `step` (0 to 23) after the window.
@@ -164,7 +179,6 @@ pub struct Example {
 
 /// Mean absolute error of forecasts of the examples, for each series; 0 for a series without any.
 fn series_errors(examples: &[Example], forecast: impl Fn(&Example) -> Vec<f64> + Sync) -> Vec<f64> {
-    use rayon::prelude::*;
     let errors: Vec<Option<f64>> =
         examples.par_iter().map(|e| stats::mean_absolute_error(&e.day, &forecast(e))).collect();
     let count = examples.iter().map(|e| e.series + 1).max().unwrap_or(0);
@@ -179,8 +193,21 @@ fn series_errors(examples: &[Example], forecast: impl Fn(&Example) -> Vec<f64> +
 }
 
 impl Pooled {
+    /// The model of given coefficients: [`LENGTHS`] x 24 x [`FEATURES`], finite. `None` for others.
+    #[must_use]
+    pub fn from_coefficients(coefficients: Vec<f32>) -> Option<Self> {
+        let right = coefficients.len() == LENGTHS * DAY * FEATURES;
+        (right && coefficients.iter().all(|c| c.is_finite())).then_some(Self { coefficients })
+    }
+
+    /// The coefficients, [`LENGTHS`] x 24 x [`FEATURES`].
+    #[must_use]
+    pub fn coefficients(&self) -> &[f32] {
+        &self.coefficients
+    }
+
     /// Learns from examples. Every series counts alike: its rows weigh one over the error of the
-    /// model of the round before on it (of the floor, at first), which makes the geometric mean of
+    /// model of the pass before on it (of the floor, at first), which makes the geometric mean of
     /// relative errors what is minimised.
     #[must_use]
     pub fn learn(examples: &[Example], fit: Fit, passes: usize) -> Self {
@@ -194,10 +221,10 @@ impl Pooled {
     }
 
     fn learn_weighted(examples: &[Example], units: &[f64], fit: Fit) -> Self {
-        use rayon::prelude::*;
-        let learn_step = |step: usize| {
+        let learn = |place: usize| {
+            let (class, step) = (place / DAY, place % DAY);
             let mut rows = Rows::new(FEATURES);
-            for example in examples {
+            for example in examples.iter().filter(|e| e.window.class == class) {
                 let (window, unit) = (&example.window, units[example.series]);
                 let Some(value) = example.day.get(step).filter(|v| !v.is_nan()) else { continue };
                 if window.size > 0.0 && unit > 0.0 {
@@ -206,32 +233,96 @@ impl Pooled {
                     rows.push(&window.features(step), target as f32, weight as f32);
                 }
             }
-            fit.solve(&rows).iter().map(|c| *c as f32).collect()
+            let solved: Vec<f32> = fit.solve(&rows).iter().map(|c| *c as f32).collect();
+            solved
         };
-        Self { coefficients: (0..DAY).into_par_iter().map(learn_step).collect() }
+        let parts: Vec<Vec<f32>> = (0..LENGTHS * DAY).into_par_iter().map(learn).collect();
+        Self { coefficients: parts.concat() }
     }
 
     /// The day after a window, in the metric's unit.
     fn day(&self, window: &Window) -> Vec<f64> {
-        let value = |(step, coefficients): (usize, &Vec<f32>)| {
-            let wide: Vec<f64> = coefficients.iter().map(|c| f64::from(*c)).collect();
-            window.level + window.size * dot(&window.features(step), &wide)
+        let value = |step: usize| {
+            let from = (window.class * DAY + step) * FEATURES;
+            let of_step: Vec<f64> =
+                self.coefficients[from..from + FEATURES].iter().map(|c| f64::from(*c)).collect();
+            window.level + window.size * dot(&window.features(step), &of_step)
         };
-        self.coefficients.iter().enumerate().map(value).collect()
+        (0..DAY).map(value).collect()
     }
 
-    /// Forecasts the hours after `values`.
+    /// Forecasts the hours after `values`, of which there are at least [`SHORTEST`].
     #[must_use]
     pub fn forecast(&self, values: &[f64], horizon: usize) -> Vec<f64> {
         let mut known = values[values.len().saturating_sub(4 * WEEK)..].to_vec();
-        let mut out = Vec::with_capacity(horizon);
+        let mut out = Vec::with_capacity(horizon + DAY);
         while out.len() < horizon {
-            let window = Window::new(&known);
-            let day = self.day(&window);
+            let day = self.day(&Window::new(&known));
             known.extend(&day);
             out.extend(day);
         }
         out.truncate(horizon);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIT: Fit = Fit { quantile: 0.5, ridge: 1e-3, floor: 0.05, rounds: 8 };
+
+    /// Series of one daily shape at different levels and sizes, a little noisy.
+    fn examples() -> Vec<Example> {
+        let mut out = Vec::new();
+        for series in 0..12 {
+            let value = |h: usize| {
+                let noise = ((h * 7919 + series * 104_729 + h * h * 31) % 101) as f64 / 101.0;
+                10f64.powi(series as i32 % 4) * (5.0 + ((h % 24) as f64 - 12.0).abs() + noise)
+            };
+            let values: Vec<f64> = (0..500).map(value).collect();
+            for origin in (200..470).step_by(31) {
+                let window = Window::new(&values[..origin]);
+                out.push(Example { series, window, day: values[origin..origin + DAY].to_vec() });
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_series_of_another_size_is_forecast_by_what_the_others_taught() {
+        let model = Pooled::learn(&examples(), FIT, 1);
+        let value = |h: usize| 7e6 * (5.0 + ((h % 24) as f64 - 12.0).abs());
+        let said = model.forecast(&(0..300).map(value).collect::<Vec<_>>(), 48);
+        for (step, said) in said.iter().enumerate() {
+            let want = value(300 + step);
+            assert!((said - want).abs() < 0.2 * 7e6 * 6.0, "step {step}: {said} for {want}");
+        }
+    }
+
+    #[test]
+    fn a_constant_is_forecast_as_itself() {
+        let model = Pooled::learn(&examples(), FIT, 1);
+        assert_eq!(model.forecast(&[3.0; 200], 24), [3.0; 24]);
+    }
+
+    #[test]
+    fn learning_twice_gives_the_same_coefficients() {
+        let examples = examples();
+        assert_eq!(Pooled::learn(&examples, FIT, 2), Pooled::learn(&examples, FIT, 2));
+    }
+
+    #[test]
+    fn coefficients_of_the_wrong_number_or_not_finite_are_refused() {
+        assert!(Pooled::from_coefficients(vec![0.0; 7]).is_none());
+        let mut right = vec![0.0; LENGTHS * DAY * FEATURES];
+        right[3] = f32::NAN;
+        assert!(Pooled::from_coefficients(right).is_none());
+    }
+
+    #[test]
+    fn every_feature_of_a_short_window_is_finite() {
+        let window = Window::new(&(0..24).map(f64::from).collect::<Vec<_>>());
+        assert!((0..24).all(|step| window.features(step).iter().all(|f| f.is_finite())));
     }
 }

@@ -1,0 +1,106 @@
+//! Forecast quality against public series: relative errors, intervals, capacity, cold start, speed.
+//!
+//! Options: `--data DIR` (or `OPSROOM_BENCH_DATA`) with `metrics` below it; `--only PART` with one of
+//! `machines`, `seed`, `m4`, `ett`; `--no-peers`.
+//!
+//! What is learnt is learnt from machines that are not measured (`sha256(uid) mod 5 != 0`), or from
+//! hours before those measured; every constant was set on the same.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use opsroom_analytics::forecast::model::{Model, Training};
+use opsroom_analytics::forecast::series::Series;
+
+mod data;
+mod ett;
+mod m4;
+mod machines;
+mod peers;
+mod seed;
+
+/// The groups of machines that are measured.
+const GROUPS: [&str; 4] = ["bb_cpu", "bb_mem", "bb_tx", "azure100_avg"];
+
+struct Options {
+    data: PathBuf,
+    only: Option<String>,
+    peers: bool,
+}
+
+impl Options {
+    fn read(arguments: &[String]) -> Result<Self, String> {
+        #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration that could read it")]
+        let mut data = std::env::var_os("OPSROOM_BENCH_DATA").map(PathBuf::from);
+        let (mut only, mut peers) = (None, true);
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let mut value = || rest.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--data" => data = Some(PathBuf::from(value()?)),
+                "--only" => only = Some(value()?),
+                "--no-peers" => peers = false,
+                other => return Err(format!("unknown option '{other}'; known: --data --only --no-peers")),
+            }
+        }
+        Ok(Self { data: data.ok_or("no data: give --data DIR or set OPSROOM_BENCH_DATA")?, only, peers })
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
+/// Runs the benchmark and prints its tables.
+pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let options = Options::read(arguments)?;
+    if options.wants("ett") {
+        ett::report(&options.data)?;
+    }
+    if !["machines", "seed", "m4"].iter().any(|part| options.wants(part)) {
+        return Ok(());
+    }
+    let groups = data::groups(&options.data)?;
+    if options.wants("m4") {
+        m4::report(&groups)?;
+    }
+    if options.wants("machines") || options.wants("seed") {
+        let model = train(&groups)?;
+        if options.wants("seed") {
+            seed::report(&options.data, &model)?;
+        }
+        if options.wants("machines") {
+            machines::report(&groups, &model)?;
+        }
+    }
+    if options.peers && options.wants("machines") {
+        peers::report(&options.data)?;
+    }
+    Ok(())
+}
+
+/// The global model of the machines that are not measured.
+fn train(groups: &data::Groups) -> Result<Model, Box<dyn Error>> {
+    let sets = GROUPS.iter().chain(&["azure100_max"]);
+    let known = sets.flat_map(|set| &groups[*set]).filter(|named| !data::is_test(&named.uid));
+    let series: Vec<Series> = known.map(|named| named.series.clone()).collect();
+    let started = std::time::Instant::now();
+    let model = Model::train("bench", &series, &Training::default())?;
+    println!(
+        "trained on {} windows of {} series in {:.1} s, sha256 {}\n",
+        model.trained.windows,
+        model.trained.series,
+        started.elapsed().as_secs_f64(),
+        &model.hash()[..16]
+    );
+    Ok(model)
+}
+
+/// Geometric mean and, for its spread over series, the standard error as a factor.
+fn geometric(ratios: &[f64]) -> (f64, f64) {
+    let logs: Vec<f64> = ratios.iter().map(|r| r.max(1e-3).ln()).collect();
+    let n = logs.len().max(1) as f64;
+    let mean = logs.iter().sum::<f64>() / n;
+    let variance = logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    (mean.exp(), (variance / n).sqrt().exp())
+}
