@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::card;
 use super::error::{ForecastError, check_horizon};
 use super::mstl::Mstl;
 use super::pooled::Pooled;
@@ -42,6 +43,8 @@ pub enum Engine {
     Ets,
     /// Daily and weekly shapes by local regression, the rest smoothed.
     Mstl,
+    /// The mean of two simple forecasts, calibrated by a regression that takes it for data.
+    Card,
     /// One linear model learnt from all series together.
     Pooled(Arc<Pooled>),
 }
@@ -64,7 +67,7 @@ enum State {
     Theta(Theta),
     Smoothed(Smoothed),
     Mstl(Mstl),
-    /// What the learnt model says: it has no state of one series but its forecast.
+    /// What was said for every hour asked for: engines that keep nothing else of one series.
     Said(Vec<f64>),
 }
 
@@ -83,6 +86,7 @@ impl Engine {
             Self::Theta => "theta",
             Self::Ets => "ets",
             Self::Mstl => "mstl",
+            Self::Card => "card",
             Self::Pooled(_) => "pooled",
         }
     }
@@ -100,6 +104,7 @@ impl Engine {
             Self::Theta,
             Self::Ets,
             Self::Mstl,
+            Self::Card,
         ]
     }
 
@@ -110,7 +115,7 @@ impl Engine {
             Self::Naive => 1,
             Self::SeasonalNaive | Self::RecentMean | Self::Pooled(_) => DAY,
             Self::SeasonalMedian | Self::SeasonalMean | Self::RecentMedian | Self::Theta => 2 * DAY,
-            Self::Ets | Self::Mstl => 3 * DAY,
+            Self::Ets | Self::Mstl | Self::Card => 3 * DAY,
             Self::WeeklyNaive => WEEK,
         }
     }
@@ -152,6 +157,7 @@ impl Engine {
                 let recent = &values[values.len().saturating_sub(4 * WEEK)..];
                 State::Smoothed(smoothing::fit(recent, DAY))
             }
+            Self::Card => State::Said(card::forecast(values, horizon)),
             Self::Pooled(model) => State::Said(model.forecast(values, horizon)),
             Self::Mstl => State::Mstl(Mstl::fit(values).ok_or_else(|| self.too_short(values.len()))?),
         };

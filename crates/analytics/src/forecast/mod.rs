@@ -15,6 +15,7 @@ pub mod anomaly;
 pub mod backtest;
 pub mod blend;
 pub mod capacity;
+pub mod card;
 pub mod choice;
 pub mod clean;
 pub mod conformal;
