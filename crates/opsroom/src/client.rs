@@ -65,6 +65,15 @@ impl Client {
         } else {
             request.query(&pairs(input))
         };
+        self.answer(request).await
+    }
+
+    /// What is at a path.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.answer(self.request(Method::GET, path)).await
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Value> {
         let answer = request.send().await.map_err(|error| {
             Error::unavailable(format!("the server at {} does not answer", self.base)).because(error)
         })?;

@@ -38,7 +38,8 @@ impl Config {
         self.server.validate()?;
         self.files.validate()?;
         self.egress.validate()?;
-        self.log.validate()
+        self.log.validate()?;
+        self.jobs.validate()
     }
 }
 

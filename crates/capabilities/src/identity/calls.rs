@@ -3,7 +3,7 @@
 //! It is kept for what is not in the audit trail. Recording never blocks and never fails: calls gather
 //! in memory and are written each second, so a crash loses at most the last second; a shutdown loses
 //! nothing. When calls come faster than the database takes them, those beyond [`MOST_WAITING`] are
-//! dropped, and the drops are counted.
+//! dropped, and the drops are counted. While the database does not answer, calls wait for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use opsroom_core::db::Db;
 use opsroom_core::id::new_id;
 use opsroom_core::lifecycle::Lifecycle;
-use opsroom_core::{Caller, Clock, Error, Result, Time};
+use opsroom_core::{Caller, Clock, Error, Kind, Result, Time};
 
 use super::store;
 
@@ -147,18 +147,27 @@ impl Calls {
                 () = stop.cancelled() => {}
             }
             let Some(calls) = self.take() else { return Ok(()) };
-            for batch in calls.chunks(BATCH) {
-                if let Err(error) = store::calls::insert(&self.db, batch).await {
-                    self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                    tracing::warn!(
-                        error = error.message,
-                        causes = error.causes(),
-                        lost = batch.len(),
-                        "calls cannot be recorded"
-                    );
+            for (at, batch) in calls.chunks(BATCH).enumerate() {
+                let Err(error) = store::calls::insert(&self.db, batch).await else { continue };
+                let away = matches!(error.kind, Kind::Busy | Kind::Unavailable) && !stop.is_cancelled();
+                let unwritten = &calls[at * BATCH..];
+                let lost = if away { self.put_back(unwritten) } else { batch.len() };
+                self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+                let (error, causes) = (error.message.as_str(), error.causes());
+                tracing::warn!(error, causes, lost, "calls cannot be recorded");
+                if away {
+                    break;
                 }
             }
         }
+    }
+
+    /// Lets calls wait again, before those that came meanwhile; answers how many do not fit.
+    fn put_back(&self, calls: &[Recorded]) -> usize {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fit = calls.len().min(MOST_WAITING.saturating_sub(waiting.calls.len()));
+        waiting.calls.splice(0..0, calls[..fit].iter().cloned());
+        calls.len() - fit
     }
 
     /// What waits; when that is nothing, the next call starts another writer.

@@ -75,12 +75,14 @@ impl Default for JobsConfig {
 }
 
 impl JobsConfig {
-    fn check(&self) -> Result<()> {
+    /// # Errors
+    /// `Invalid`, beginning with the key, for a value out of its range.
+    pub fn validate(&self) -> Result<()> {
         let within = |name: &str, value: usize, least: usize, most: usize| {
             if (least..=most).contains(&value) {
                 return Ok(());
             }
-            Err(Error::invalid(format!("jobs.{name} is {value}; it must be from {least} to {most}")))
+            Err(Error::invalid(format!("jobs.{name}: {value} is not from {least} to {most}")))
         };
         within("max_running", self.max_running, 1, 1000)?;
         within("max_waiting", self.max_waiting, 0, 10_000)?;
@@ -127,7 +129,7 @@ impl Jobs {
         metrics: Metrics,
         config: JobsConfig,
     ) -> Result<Jobs> {
-        config.check()?;
+        config.validate()?;
         let slots = Arc::new(Semaphore::new(config.max_running));
         let scheduler = schedules::Scheduler::new(db.clone());
         let inner = Inner {

@@ -468,8 +468,8 @@ async fn a_secret_that_a_job_reveals_is_not_kept() {
 
 #[test]
 fn a_limit_out_of_its_range_is_named_with_the_range() {
-    let error = JobsConfig { max_running: 0, ..JobsConfig::default() }.check().unwrap_err();
-    assert_eq!(error.message, "jobs.max_running is 0; it must be from 1 to 1000");
+    let error = JobsConfig { max_running: 0, ..JobsConfig::default() }.validate().unwrap_err();
+    assert_eq!(error.message, "jobs.max_running: 0 is not from 1 to 1000");
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ impl<'a> Layers<'a> {
         let source = |line| Source::File(path.to_owned(), line);
         let node = parse(text).map_err(|trouble| {
             let place = trouble.line.map_or(path.display().to_string(), |line| source(line).to_string());
-            Error::invalid(format!("{place}: this is not YAML that can be used: {}", trouble.message))
+            // What the parser would have us set is no setting of ours.
+            let what = trouble.message.split(", set ").next().unwrap_or_default();
+            Error::invalid(format!("{place}: this is not YAML that can be used: {what}"))
         })?;
         let mut check = Check { root: self.schema, source: &source, sources: &mut self.sources };
         match check.value(self.schema, &node, "", false)? {

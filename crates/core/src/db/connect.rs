@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -89,7 +90,12 @@ impl DbConfig {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(self.timeout());
-        let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(self.timeout());
+        // When the disk is full SQLite rolls a transaction back by itself, and the driver goes on believing
+        // in it: such a connection is replaced, or nothing could be written until the next start.
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.timeout())
+            .before_acquire(|on, _| Box::pin(std::future::ready(Ok(!on.is_in_transaction()))));
         let writer = writer.connect_with(options.clone()).await.map_err(|error| no_answer(&place, error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(self.max_connections)

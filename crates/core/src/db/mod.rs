@@ -14,6 +14,9 @@ mod transaction;
 
 use sea_query::{MysqlQueryBuilder, PostgresQueryBuilder, SqliteQueryBuilder};
 use sea_query_sqlx::SqlxBinder;
+use sqlx::error::DatabaseError;
+use sqlx::mysql::MySqlDatabaseError;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, MySqlPool, PgPool, SqlitePool};
 
 use crate::error::{Error, Result};
@@ -145,32 +148,68 @@ impl Db {
 /// What a failure of the database means to a caller.
 fn failed(error: sqlx::Error) -> Error {
     use sqlx::Error::*;
-    match &error {
+    let trouble = match &error {
         Database(database) if database.is_unique_violation() => {
-            Error::conflict("something with the same name or id exists already").because(error)
+            return Error::conflict("something with the same name or id exists already").because(error);
         }
-        Database(database) if is_lock_trouble(database.code().as_deref()) => {
-            Error::busy("the database is busy with other changes; try again").because(error)
+        Database(database) => trouble(database.as_ref()),
+        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => Some(Trouble::Away),
+        _ => None,
+    };
+    let message = match trouble {
+        None => return Error::internal(error),
+        Some(Trouble::Lock) => {
+            return Error::busy("the database is busy with other changes; try again").because(error);
         }
-        Database(database) if is_going_away(database.code().as_deref()) => {
-            Error::unavailable("the database does not answer; nothing was changed").because(error)
+        Some(Trouble::Away) => "the database does not answer; nothing was changed",
+        Some(Trouble::Full) => {
+            "the database's disk is full; nothing was changed, try again when there is space"
         }
-        Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
-            Error::unavailable("the database does not answer; nothing was changed").because(error)
-        }
-        _ => Error::internal(error),
+        Some(Trouble::Unusable) => "the database's files cannot be read or written; nothing was changed",
+    };
+    Error::unavailable(message).because(error)
+}
+
+/// What is wrong with a database, and not with what it was asked.
+enum Trouble {
+    /// Others change the same.
+    Lock,
+    /// It stops, starts, or has too many connections.
+    Away,
+    /// There is no space left.
+    Full,
+    /// Its files cannot be read or written.
+    Unusable,
+}
+
+/// Each kind of database has codes of its own.
+fn trouble(error: &(dyn DatabaseError + 'static)) -> Option<Trouble> {
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        return match error.number() {
+            1205 | 1213 => Some(Trouble::Lock),
+            1040 | 1053 | 1927 => Some(Trouble::Away),
+            1021 | 1114 => Some(Trouble::Full),
+            1290 | 1836 => Some(Trouble::Unusable),
+            _ => None,
+        };
     }
-}
-
-/// SQLite's BUSY and LOCKED, PostgreSQL's serialisation failure and deadlock, MySQL's deadlock and
-/// lock wait.
-fn is_lock_trouble(code: Option<&str>) -> bool {
-    matches!(code, Some("5" | "6" | "261" | "517" | "40001" | "40P01" | "1213" | "1205"))
-}
-
-/// PostgreSQL's administrator shutdown and starting up, and too many connections of either.
-fn is_going_away(code: Option<&str>) -> bool {
-    matches!(code, Some("57P01" | "57P02" | "57P03" | "53300" | "08004" | "1040" | "1053"))
+    let code = error.code()?;
+    if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+        return match &*code {
+            "40001" | "40P01" => Some(Trouble::Lock),
+            "57P01" | "57P02" | "57P03" | "53300" | "08004" => Some(Trouble::Away),
+            "53100" => Some(Trouble::Full),
+            "25006" | "58030" => Some(Trouble::Unusable),
+            _ => None,
+        };
+    }
+    // SQLite's last eight bits are the kind: BUSY and LOCKED, FULL, READONLY, IOERR and CANTOPEN.
+    match code.parse::<u32>().ok()? & 0xff {
+        5 | 6 => Some(Trouble::Lock),
+        13 => Some(Trouble::Full),
+        8 | 10 | 14 => Some(Trouble::Unusable),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

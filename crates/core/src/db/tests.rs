@@ -150,3 +150,25 @@ async fn a_database_that_is_not_there_is_named_without_its_password() {
     let error = config.open(folder.path()).await.err().unwrap();
     assert!(error.message.contains("postgres://") && !error.message.contains("hunter2"), "{}", error.message);
 }
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_writing_goes_on_when_there_is_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = DbConfig::default().open(folder.path()).await.unwrap();
+    let clock = Clock::manual(Time(1));
+    db.migrate(&clock, &[("things", &MIGRATIONS)]).await.unwrap();
+    let Db::Sqlite { writer, .. } = &db else { panic!("it is SQLite by default") };
+    // As small as it is: the next page is one too many. A new connection has no such limit.
+    sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
+    let large = "x".repeat(100_000);
+    let mut on = db.begin().await.unwrap();
+    let error = on.run(&insert(1, "one", Some(&large))).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable, "{error}");
+    assert!(error.message.contains("full"), "{error}");
+    drop(on);
+    let mut on = db.begin().await.unwrap();
+    on.run(&insert(2, "two", Some(&large))).await.unwrap();
+    on.commit().await.unwrap();
+    let rows = db.all(&Query::select().column(Things::Id).from(Things::Table).to_owned()).await.unwrap();
+    assert_eq!(rows.len(), 1);
+}

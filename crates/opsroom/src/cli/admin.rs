@@ -10,7 +10,7 @@ use opsroom_core::telemetry::printable;
 use opsroom_core::{Call, Caller, Clock, Error, Result};
 use serde_json::{Map, Value, json};
 
-use super::server::{Backend, backend, configuration, data_dir, room_config};
+use super::server::{Backend, URL_FILE, backend, configuration, data_dir, room_config};
 use super::{Place, say};
 use crate::config::Config;
 
@@ -108,12 +108,15 @@ fn failed(part: &str, error: &Error, code: u8) -> Result<ExitCode> {
 
 /// `opsroom setup-link`
 pub async fn setup_link(place: &Place) -> Result<ExitCode> {
-    let config = configuration(place, &data_dir(place)?, Vec::new())?.config;
+    let path = data_dir(place)?;
+    let config = configuration(place, &path, Vec::new())?.config;
     let answer = call(place, "create_setup_token", Map::new()).await?;
     let token = answer["token"].as_str().ok_or_else(|| Error::internal("no token in the answer"))?;
-    let base = match config.server.public_url.as_str() {
-        "" => format!("http://{}:{}", config.server.host, config.server.port),
-        url => url.trim_end_matches('/').to_owned(),
+    // A running server may have been started with another port than the configuration's.
+    let base = match (std::fs::read_to_string(path.join(URL_FILE)), config.server.public_url.as_str()) {
+        (Ok(url), _) => url,
+        (Err(_), "") => format!("http://{}:{}", config.server.host, config.server.port),
+        (Err(_), url) => url.trim_end_matches('/').to_owned(),
     };
     say(format_args!("{base}/#setup={token}"))?;
     Ok(ExitCode::SUCCESS)

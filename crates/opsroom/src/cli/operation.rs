@@ -97,8 +97,7 @@ async fn watch(
                 let _ended_already = cancel.json(&json!({})).send().await;
             }
         }
-        let answer = client.request(reqwest::Method::GET, &format!("/jobs/{id}")).send().await;
-        let job: Value = answer.map_err(Error::internal)?.json().await.map_err(Error::internal)?;
+        let job = client.get(&format!("/jobs/{id}")).await?;
         let state = job["state"].as_str().and_then(State::parse).unwrap_or(State::Running);
         if let Some(bar) = &bar {
             show(bar, job["fraction"].as_f64(), job["message"].as_str().unwrap_or_default());
@@ -110,7 +109,10 @@ async fn watch(
             bar.finish_and_clear();
         }
         if state == State::Succeeded {
-            return Ok(job["result"].clone());
+            return match job["result_note"].as_str() {
+                Some(why) => Err(Error::unavailable(format!("job {id} succeeded, but {why}"))),
+                None => Ok(job["result"].clone()),
+            };
         }
         let kind = job["error"]["kind"].as_str().and_then(Kind::parse).unwrap_or(Kind::Cancelled);
         let message = job["error"]["message"].as_str().unwrap_or(state.as_str()).to_owned();

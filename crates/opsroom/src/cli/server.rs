@@ -22,6 +22,9 @@ use crate::{demo, serve as listeners};
 /// How long running work may take to end after the first signal.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Where people reach the running server, for the commands that print links.
+pub const URL_FILE: &str = "opsroom.url";
+
 /// Flags of `opsroom serve`.
 #[derive(clap::Args)]
 pub struct ServeArgs {
@@ -170,12 +173,19 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     listeners::tcp(&room.lifecycle, listener, router.clone());
     listeners::unix(&room.lifecycle, socket, router);
     tracing::info!(http.address = %address, "listening");
-    greet(&room, folder.path(), address, args.demo).await?;
+    let base = match config.server.public_url.as_str() {
+        "" => format!("http://{address}"),
+        url => url.trim_end_matches('/').to_owned(),
+    };
+    folder.write_private(URL_FILE, base.as_bytes())?;
+    greet(&room, folder.path(), &base, args.demo).await?;
     wait_for_end(&room).await?;
     tracing::info!("stopping");
     let closed = opened.close().await;
     // Another server's socket is not there: this process still holds the folder's lock.
-    let _gone_already = std::fs::remove_file(folder.path().join("opsroom.sock"));
+    for name in ["opsroom.sock", URL_FILE] {
+        let _gone_already = std::fs::remove_file(folder.path().join(name));
+    }
     closed.map(|()| ExitCode::SUCCESS)
 }
 
@@ -188,8 +198,7 @@ fn flags(args: &ServeArgs) -> Vec<Flag> {
 }
 
 /// What a person sees first. The setup link is printed to a terminal and never logged.
-async fn greet(room: &Room, data_dir: &Path, address: std::net::SocketAddr, demo: bool) -> Result<()> {
-    let base = format!("http://{address}");
+async fn greet(room: &Room, data_dir: &Path, base: &str, demo: bool) -> Result<()> {
     let program =
         std::env::current_exe().map_or_else(|_| "opsroom".to_owned(), |path| path.display().to_string());
     let mut text = format!("Opsroom {} listens on {base}\n\n", env!("CARGO_PKG_VERSION"));

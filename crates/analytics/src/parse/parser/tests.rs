@@ -1,3 +1,5 @@
+//! Lines of many logs, read one after the other.
+
 use super::*;
 
 fn parser() -> LogParser {

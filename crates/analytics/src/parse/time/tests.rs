@@ -1,3 +1,5 @@
+//! Timestamps of many loggers, and what is not one.
+
 use super::*;
 
 /// Reads a text that begins with a time, in the year 2024 when it states none.

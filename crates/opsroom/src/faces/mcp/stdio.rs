@@ -10,14 +10,14 @@ use opsroom_core::caller::Face;
 use opsroom_core::{Caller, Error, Result};
 use rmcp::ServiceExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Stdout};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdout};
 use tokio::sync::Mutex;
 
 use super::McpServer;
 use crate::client::Client;
 
 /// The longest line of a client that is read.
-const LONGEST_LINE: usize = 64 << 20;
+const LONGEST_LINE: u64 = 64 << 20;
 
 /// Serves the room on standard input and output, as the owner of the data folder, until it closes.
 pub async fn serve(room: Arc<Room>) -> Result<()> {
@@ -37,12 +37,13 @@ pub async fn relay(client: Client) -> Result<()> {
     let mut requests = tokio::task::JoinSet::new();
     loop {
         let mut line = Vec::new();
-        let read = lines.read_until(b'\n', &mut line).await.map_err(Error::internal)?;
+        let mut bounded = (&mut lines).take(LONGEST_LINE);
+        let read = bounded.read_until(b'\n', &mut line).await.map_err(Error::internal)?;
         if read == 0 {
             break;
         }
-        if line.len() > LONGEST_LINE {
-            return Err(Error::invalid(format!("a message is longer than {LONGEST_LINE} bytes")));
+        if read as u64 == LONGEST_LINE {
+            return Err(Error::invalid(format!("a message has more than {LONGEST_LINE} bytes")));
         }
         let Ok(message) = serde_json::from_slice::<Value>(&line) else {
             let error = json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32700, "message": "a line is not JSON" } });
