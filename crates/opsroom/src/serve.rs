@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::{Listener, ListenerExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -60,51 +61,38 @@ pub fn bind_socket(data_dir: &Path) -> Result<UnixListener> {
 
 /// Accepts connections on the port until the lifecycle stops.
 pub fn tcp(lifecycle: &Lifecycle, listener: TcpListener, router: Router) {
-    let life = lifecycle.clone();
-    lifecycle.spawn("http listener", async move {
-        let room = std::sync::Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        let stop = life.stopping();
-        loop {
-            let permit = room.clone().acquire_owned().await.map_err(Error::internal)?;
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = stop.cancelled() => return Ok(()),
-            };
-            let Ok((stream, address)) = accepted else {
-                // Out of descriptors, or the client is gone already: neither ends the server.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            };
-            // With Nagle's algorithm on, small answers wait 40 ms for the client's acknowledgement.
-            let _may_be_gone = stream.set_nodelay(true);
-            connection(
-                &life,
-                stream,
-                router.clone(),
-                Peer { address: Some(address), request_id: None },
-                permit,
-            );
-        }
+    // With Nagle's algorithm on, small answers wait 40 ms for the client's acknowledgement.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    accept(lifecycle, "http listener", listener, router, |address| Peer {
+        address: Some(address),
+        request_id: None,
     });
 }
 
 /// Accepts connections on the socket until the lifecycle stops.
 pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, router: Router) {
+    accept(lifecycle, "socket listener", listener, router, |_| Peer::default());
+}
+
+fn accept<L: Listener>(
+    lifecycle: &Lifecycle,
+    name: &'static str,
+    mut listener: L,
+    router: Router,
+    peer: fn(L::Addr) -> Peer,
+) {
     let life = lifecycle.clone();
-    lifecycle.spawn("socket listener", async move {
+    lifecycle.spawn(name, async move {
         let room = std::sync::Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let stop = life.stopping();
         loop {
             let permit = room.clone().acquire_owned().await.map_err(Error::internal)?;
-            let accepted = tokio::select! {
+            // It answers only with a connection: out of descriptors, it waits for some to be given back.
+            let (stream, address) = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return Ok(()),
             };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            };
-            connection(&life, stream, router.clone(), Peer::default(), permit);
+            connection(&life, stream, router.clone(), peer(address), permit);
         }
     });
 }
