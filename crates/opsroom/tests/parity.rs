@@ -23,7 +23,7 @@ fn log() -> String {
             "INFO web request req-{n:04} started\nINFO db request req-{n:04} read 3 rows\n{odd}INFO web request req-{n:04} answered 200\n"
         )
     };
-    (0..100).map(line).collect()
+    (0..200).map(line).collect()
 }
 
 struct Server {
