@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod detect_file;
 mod detection;
+mod forecasting;
 mod parsing;
 mod startup;
 
@@ -16,9 +17,12 @@ fn main() -> ExitCode {
     let outcome = match name.as_str() {
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
+        "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
-        _ => Err(format!("no benchmark is named '{name}'; known: detect-file, detection, parsing, startup")),
+        _ => Err(format!(
+            "no benchmark is named '{name}'; known: detect-file, detection, forecasting, parsing, startup"
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

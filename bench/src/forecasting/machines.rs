@@ -37,14 +37,28 @@ struct Sums {
 pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
     let engines = model.engines();
     let names: Vec<&str> = engines.iter().map(Engine::name).collect();
-    println!("geometric mean of MAE relative to the seasonal naive (x/ standard error), and what the choice reached");
-    println!("{:<13} {:>6} {:>22} {:>9} {:>7} {:>7}  {}", "", "series", "shipped", "beat", ">1.15", "worst", names[1..].join(" "));
+    println!(
+        "geometric mean of MAE relative to the seasonal naive (x/ standard error), and what the choice reached"
+    );
+    println!(
+        "{:<13} {:>6} {:>22} {:>9} {:>7} {:>7}  {}",
+        "",
+        "series",
+        "shipped",
+        "beat",
+        ">1.15",
+        "worst",
+        names[1..].join(" ")
+    );
     let mut all = Vec::new();
     for set in GROUPS {
         let test: Vec<&Series> =
             groups[set].iter().filter(|n| data::is_test(&n.uid)).map(|n| &n.series).collect();
-        let sums: Vec<Sums> =
-            test.par_iter().map(|s| walk(s, &engines)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+        let sums: Vec<Sums> = test
+            .par_iter()
+            .map(|s| walk(s, &engines))
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?;
         let kept: Vec<&Sums> = sums.iter().filter(|s| s.floor > 0.0).collect();
         let ratios: Vec<f64> = kept.iter().map(|s| s.error / s.floor).collect();
         let (center, spread) = geometric(&ratios);
@@ -66,7 +80,9 @@ pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
         );
         all.push((set, sums));
     }
-    println!("\nintervals, and capacity (share of hours over; median of unused / used), beside yesterday's maximum + 15 %");
+    println!(
+        "\nintervals, and capacity (share of hours over; median of unused / used), beside yesterday's maximum + 15 %"
+    );
     for (set, sums) in &all {
         let total = |field: fn(&Sums) -> f64| sums.iter().map(field).sum::<f64>();
         let hours = total(|s| s.hours);
@@ -88,7 +104,10 @@ pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
 }
 
 /// Forecasts of the last days of one series, each from what is before it.
-fn walk(series: &Series, engines: &[Engine]) -> Result<Sums, opsroom_analytics::forecast::error::ForecastError> {
+fn walk(
+    series: &Series,
+    engines: &[Engine],
+) -> Result<Sums, opsroom_analytics::forecast::error::ForecastError> {
     let plan = Plan { origins: DAYS, step: 24, horizon: 24 };
     let mut sums = Sums { engines: vec![0.0; engines.len()], ..Sums::default() };
     for rolled in rolling::roll(series, engines, &Policy::default(), &plan)? {
@@ -121,7 +140,9 @@ fn walk(series: &Series, engines: &[Engine]) -> Result<Sums, opsroom_analytics::
 
 /// Histories cut to one, two and three days before each of seven origins.
 fn cold_start(groups: &Groups, engines: &[Engine]) {
-    println!("\ncold start: geometric mean of MAE relative to the seasonal naive with 24 / 48 / 72 h of history");
+    println!(
+        "\ncold start: geometric mean of MAE relative to the seasonal naive with 24 / 48 / 72 h of history"
+    );
     for set in GROUPS {
         let test: Vec<&Series> =
             groups[set].iter().filter(|n| data::is_test(&n.uid)).map(|n| &n.series).collect();
