@@ -12,7 +12,7 @@ use super::shapes::{Seen, Shapes};
 use crate::features::{Group, Grouping, Groups};
 
 const MAX_EVIDENCE: usize = 6;
-/// How many of the highest scores are looked at to tell causes apart.
+/// How many shapes of groups, those with the highest scores, are looked at to tell causes apart.
 const LOOKED_AT: usize = 5_000;
 
 /// What a detector says about one group.
@@ -132,13 +132,27 @@ impl<'a> Judgement<'a> {
     pub fn causes(&self) -> Vec<Cause> {
         let mut causes: Vec<Cause> = Vec::new();
         let mut known: HashMap<Vec<(u8, Option<u32>)>, usize> = HashMap::new();
-        for index in self.ranked().into_iter().take(LOOKED_AT) {
+        // Sessions of one shape have the same reasons, so a frequent cause does not hide the rare ones.
+        let mut shapes: HashMap<(u32, u32), usize> = HashMap::new();
+        let mut looked_at = 0;
+        for index in self.ranked() {
+            let group = self.groups.group(index);
+            let shape = matches!(self.view, View::Shapes(..)).then_some((group.vector, group.order));
+            if let Some(&at) = shape.and_then(|shape| shapes.get(&shape)) {
+                causes[at].groups.push(index);
+                continue;
+            }
+            looked_at += 1;
+            if looked_at > LOOKED_AT {
+                continue;
+            }
             let mut signature: Vec<_> = self.reasons(index).iter().take(2).map(Reason::signature).collect();
             signature.sort_unstable();
             let at = *known.entry(signature).or_insert(causes.len());
             if at == causes.len() {
                 causes.push(Cause { groups: Vec::new(), priority: self.priority(index) });
             }
+            shapes.extend(shape.map(|shape| (shape, at)));
             causes[at].groups.push(index);
         }
         causes

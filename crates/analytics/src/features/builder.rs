@@ -162,6 +162,8 @@ impl GroupBuilder {
         let mut events = Vec::new();
         let mut vector = Vec::new();
         for group in 0..self.open.len() {
+            // What is known of a million open groups is large, and so are their rows: never both at once.
+            self.open.release_before(group);
             let open = self.open.get(group);
             self.events.read(&open.events, &mut events);
             events.iter_mut().for_each(|event| *event = places[usize::from(*event)]);

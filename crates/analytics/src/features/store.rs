@@ -38,6 +38,13 @@ impl<T> Chunked<T> {
         &self.chunks[index / CHUNK][index % CHUNK]
     }
 
+    /// Gives back the memory of the elements before this one, a chunk at a time; they are gone.
+    pub(super) fn release_before(&mut self, index: usize) {
+        if let Some(chunk) = (index / CHUNK).checked_sub(1) {
+            self.chunks[chunk] = Vec::new();
+        }
+    }
+
     pub(super) fn get_mut(&mut self, index: usize) -> &mut T {
         &mut self.chunks[index / CHUNK][index % CHUNK]
     }
