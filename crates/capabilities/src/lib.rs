@@ -9,5 +9,6 @@ pub mod health;
 pub mod identity;
 pub mod jobs;
 pub mod logs;
+pub mod planning;
 pub mod room;
 mod validate;

@@ -25,6 +25,8 @@ use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::Logs;
+use crate::planning::config::PlanningConfig;
+use crate::planning::{self, Planning};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -38,6 +40,8 @@ pub struct RoomConfig {
     pub files: FilesConfig,
     /// How jobs run.
     pub jobs: JobsConfig,
+    /// Where metrics come from, and how plans are made.
+    pub planning: PlanningConfig,
 }
 
 /// The room, open for calls.
@@ -83,7 +87,11 @@ impl Answer {
 
 /// Every capability's migrations, in the order in which they are made.
 pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
-    vec![("identity", &identity::MIGRATIONS), ("jobs", &jobs::MIGRATIONS)]
+    vec![
+        ("identity", &identity::MIGRATIONS),
+        ("jobs", &jobs::MIGRATIONS),
+        ("planning", &planning::MIGRATIONS),
+    ]
 }
 
 /// Opens the database and makes what is missing in it.
@@ -118,6 +126,7 @@ impl Room {
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
             Detection::new(roots).capability(),
+            Planning::open(database.clone(), clock.clone(), config.planning.clone())?.capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());

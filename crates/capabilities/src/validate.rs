@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
+use opsroom_core::fields::{FieldError, FieldErrors, MOST};
 use opsroom_core::operation::BACKGROUND;
 use opsroom_core::{Error, Operation, Result};
 use serde_json::Value;
@@ -42,6 +43,13 @@ impl Inputs {
         }
         whole_numbers(&mut input, 0)?;
         if let Some(validator) = self.0.get(operation.name)
+            && operation.detail_errors
+        {
+            let errors: Vec<FieldError> = validator.iter_errors(&input).take(MOST).map(field_error).collect();
+            if !errors.is_empty() {
+                return Err(FieldErrors(errors).into());
+            }
+        } else if let Some(validator) = self.0.get(operation.name)
             && let Some(error) = validator.iter_errors(&input).next()
         {
             return Err(Error::invalid(explain(operation, &error)));
@@ -99,6 +107,27 @@ fn words<'a>(operation: &'a Operation, error: &jsonschema::ValidationError<'_>) 
         gather(part, &mut words);
     }
     words
+}
+
+/// A complaint of the schema in the words of the older contracts.
+fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
+    let mut path: Vec<String> =
+        error.instance_path().to_string().split('/').skip(1).map(str::to_owned).collect();
+    let message = error.masked_with("the value").to_string();
+    let (code, message) = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            path.push(property.as_str().unwrap_or_default().to_owned());
+            ("missing", "this field is required".to_owned())
+        }
+        ValidationErrorKind::Type { .. } => ("type_error", message),
+        ValidationErrorKind::Enum { options } => ("literal_error", format!("it must be one of {options}")),
+        ValidationErrorKind::Minimum { .. } => ("greater_than_equal", message),
+        ValidationErrorKind::Maximum { .. } => ("less_than_equal", message),
+        ValidationErrorKind::MinLength { .. } => ("string_too_short", message),
+        ValidationErrorKind::MaxLength { .. } => ("string_too_long", message),
+        _ => ("value_error", message),
+    };
+    FieldError { path, code, message }
 }
 
 /// JSON has one kind of number: `1.0` is the integer 1 (JSON Schema 2020-12, 6.1.1), which serde would

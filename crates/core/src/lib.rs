@@ -11,6 +11,7 @@ pub mod db;
 pub mod egress;
 pub mod error;
 pub mod events;
+pub mod fields;
 pub mod files;
 pub mod id;
 pub mod job;

@@ -101,6 +101,8 @@ pub struct Operation {
     pub idempotent: bool,
     /// Whether it may be called by somebody who has no key.
     pub open: bool,
+    /// Whether REST answers input that cannot be used with 422 and a `detail` list of its fields.
+    pub detail_errors: bool,
     /// The JSON schema of the input, an object.
     pub input: Value,
     /// The JSON schema of the answer, an object.
@@ -143,6 +145,7 @@ impl Operation {
             long: false,
             idempotent: effect == Effect::Read,
             open: false,
+            detail_errors: false,
             input: schema::<I>(true),
             output: schema::<O>(false),
             run: Arc::new(move |call, input| {
@@ -170,6 +173,13 @@ impl Operation {
     /// Lets it be called without a key: for what a newcomer or a probe must reach.
     pub fn open(mut self) -> Self {
         self.open = true;
+        self
+    }
+
+    /// Declares that REST answers input that cannot be used with 422 and a `detail` list that names
+    /// every field, as the contract of an older system has it. Fields it does not know are ignored.
+    pub fn detail_errors(mut self) -> Self {
+        self.detail_errors = true;
         self
     }
 

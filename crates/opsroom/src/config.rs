@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::jobs::JobsConfig;
+use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
@@ -10,7 +11,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Variables of other names that set a key; `OPSROOM__SECTION__KEY` sets any.
-pub const NAMES: &[(&str, &str)] = &[("DATABASE_URL", "database.url"), ("SERVICE_PORT", "server.port")];
+pub const NAMES: &[(&str, &str)] = &[
+    ("DATABASE_URL", "database.url"),
+    ("SERVICE_PORT", "server.port"),
+    ("DATA_SOURCE_BACKEND", "planning.source"),
+    ("CSV_DATA_PATH", "planning.csv_path"),
+    ("ANOMALY_Z", "planning.anomaly_z"),
+    ("HOURLY_FLAVOR_SMALL_MAX", "planning.hourly_small_max"),
+    ("HOURLY_FLAVOR_MEDIUM_MAX", "planning.hourly_medium_max"),
+];
 
 /// Opsroom's configuration. Every key can also be set by a variable `OPSROOM__SECTION__KEY`, or by
 /// `OPSROOM__SECTION__KEY_FILE`, which names a file that holds the value.
@@ -29,6 +38,8 @@ pub struct Config {
     pub log: TelemetryConfig,
     /// How long work runs.
     pub jobs: JobsConfig,
+    /// Where metrics come from, and how plans are made of them.
+    pub planning: PlanningConfig,
 }
 
 impl Config {
@@ -38,6 +49,7 @@ impl Config {
         self.server.validate()?;
         self.files.validate()?;
         self.egress.validate()?;
+        self.planning.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -179,6 +179,19 @@ fn cli(openapi: &Value, server: &Server, operation: &str, input: &Value) -> Resu
     server.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Ten days of a metric, hour by hour.
+fn metrics() -> String {
+    let line = |hour: i64| {
+        let at = jiff::Timestamp::from_second(1_762_732_800 + hour * 3600).unwrap();
+        format!("{at},{}\n", 0.3 + 0.2 * ((hour % 24) as f64 / 24.0))
+    };
+    std::iter::once("timestamp,avg_cpu\n".to_owned()).chain((0..240).map(line)).collect()
+}
+
+fn plan_context() -> Value {
+    json!({ "timestamp": "2025-11-19T23:30:00Z", "service_type": "web" })
+}
+
 /// The story: each operation with an input, in an order in which they make sense. `$key`, `$job` and
 /// `$schedule` stand for ids that earlier answers gave.
 fn story() -> Vec<(&'static str, Value)> {
@@ -200,6 +213,19 @@ fn story() -> Vec<(&'static str, Value)> {
         ("detect_anomalies", json!({ "path": "../../etc/passwd" })),
         ("analyze_logs", json!({ "text": log() })),
         ("list_log_templates", json!({ "text": log() })),
+        ("ingest_metrics", json!({ "service_id": "shop", "metric_name": "avg_cpu", "csv": metrics() })),
+        ("list_series", json!({ "service_id": "shop" })),
+        ("create_plan", json!({ "service_id": "shop", "metric_name": "avg_cpu", "context": plan_context() })),
+        ("create_plan", json!({ "service_id": "unknown", "context": plan_context() })),
+        ("create_plan", json!({ "context": plan_context() })),
+        (
+            "create_plans",
+            json!({ "github_url": "shop", "metric_names": ["avg_cpu"], "context": plan_context() }),
+        ),
+        (
+            "create_hourly_plan",
+            json!({ "github_url": "shop", "metric_name": "avg_cpu", "context": plan_context() }),
+        ),
         ("list_jobs", json!({ "operation": "list_log_templates" })),
         ("get_job", json!({ "id": "$job" })),
         ("get_job", json!({ "id": "nothing" })),

@@ -9,8 +9,14 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 5] =
-    [("health", &[]), ("identity", &[]), ("jobs", &[]), ("logs", &[]), ("detection", &["logs"])];
+const MAY_USE: [(&str, &[&str]); 6] = [
+    ("health", &[]),
+    ("identity", &[]),
+    ("jobs", &[]),
+    ("logs", &[]),
+    ("detection", &["logs"]),
+    ("planning", &[]),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

@@ -90,6 +90,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> RoomConfig {
         database: config.database.clone(),
         files: config.files.clone(),
         jobs: config.jobs.clone(),
+        planning: config.planning.clone(),
     }
 }
 

@@ -139,6 +139,11 @@ fn responses(operation: &Operation) -> Value {
     if has_body(operation) {
         statuses.extend([404, 408, 413, 415]);
     }
+    if operation.detail_errors {
+        statuses.retain(|status| *status != 400);
+        let schema = opsroom_core::fields::detail_schema();
+        responses.insert("422".to_owned(), answer("The fields that cannot be used", schema));
+    }
     add_failures(&mut responses, &statuses);
     Value::Object(responses)
 }

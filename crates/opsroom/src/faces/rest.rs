@@ -97,11 +97,23 @@ pub fn routes(server: &Server) -> Router<Server> {
             };
             match answer(&server, name, Incoming { peer, path, query, headers, body }).await {
                 Ok(answer) => answer,
+                Err(Refusal::Error(error)) => refused(&server, name, error),
                 Err(refusal) => refusal.into_response(),
             }
         };
         router.route(operation.route.path, on(filter, handler))
     })
+}
+
+/// An error in the words of the operation's contract.
+fn refused(server: &Server, name: &str, error: Error) -> Response {
+    let listed = server.room.operation(name).is_some_and(|operation| operation.detail_errors);
+    if !listed || error.kind != Kind::Invalid {
+        return Failure(error).into_response();
+    }
+    let detail = opsroom_core::fields::detail(&error);
+    let error = json!({ "kind": error.kind, "message": error.message });
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail, "error": error }))).into_response()
 }
 
 struct Incoming {

@@ -1,0 +1,113 @@
+//! From readings to the 24 hours ahead: cleaning, the choice of engines, the forecast, and what stands
+//! in when the history does not carry one. Pure: no clock, no I/O; the same input gives the same answer.
+
+use opsroom_analytics::forecast::MAX_HORIZON;
+use opsroom_analytics::forecast::backtest::Plan as Backtest;
+use opsroom_analytics::forecast::choice::{Choice, Forecast, Policy};
+use opsroom_analytics::forecast::clean::{CleaningReport, Kind, Reading, clean};
+use opsroom_analytics::forecast::contract;
+use opsroom_analytics::forecast::engine::Engine;
+use opsroom_analytics::forecast::series::Series;
+
+use super::context::Subject;
+
+/// Hours of a plan.
+pub const HOURS: usize = 24;
+
+/// A series that can be forecast, and what was done to make it one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The hours; `None` when there is nothing to forecast from.
+    pub series: Option<Series>,
+    /// What was found in the readings.
+    pub cleaning: CleaningReport,
+    /// Hours between the last one known and the present one.
+    pub behind: i64,
+}
+
+/// The 24 hours after the present one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// The choice of engines; `None` when nothing is known of the series.
+    pub choice: Option<Choice>,
+    /// The 24 hours.
+    pub forecast: Forecast,
+}
+
+/// The engines that need no training, cheap enough for a plan of a series never seen.
+pub fn quick_engines() -> Vec<Engine> {
+    vec![
+        Engine::SeasonalNaive,
+        Engine::SeasonalMedian,
+        Engine::SeasonalMean,
+        Engine::WeeklyNaive,
+        Engine::RecentMean,
+        Engine::RecentMedian,
+        Engine::Theta,
+    ]
+}
+
+/// Makes hours of readings; what is later than `now` is left out.
+pub fn history(readings: &[Reading], now: i64) -> History {
+    match clean(readings, Kind::Gauge, Some(now)) {
+        Ok((series, cleaning)) => {
+            let behind = now.div_euclid(3600) + 1 - series.end();
+            History { series: Some(series), cleaning, behind }
+        }
+        Err(_) => {
+            let read = readings.len();
+            History {
+                series: None,
+                cleaning: CleaningReport { read, ..CleaningReport::default() },
+                behind: 0,
+            }
+        }
+    }
+}
+
+/// The choice for a series that no job has chosen for: a short backtest.
+pub fn choose(series: &Series) -> Option<Choice> {
+    Choice::make(series, &quick_engines(), &Backtest::default(), &Policy::default()).ok()
+}
+
+/// Forecasts the 24 hours after the present one; without a history that reaches near enough, what the
+/// context alone says.
+pub fn forecast(
+    history: &History,
+    stored: Option<Choice>,
+    engines: &[Engine],
+    subject: &Subject,
+    metric: &str,
+) -> Made {
+    let lead = usize::try_from(history.behind.max(0)).unwrap_or(usize::MAX);
+    let near = lead.checked_add(HOURS).filter(|horizon| *horizon <= MAX_HORIZON);
+    if let (Some(series), Some(horizon)) = (&history.series, near)
+        && let Some(choice) = stored.or_else(|| choose(series))
+        && let Ok(mut forecast) = choice.forecast(series, engines, horizon)
+    {
+        forecast.mean.drain(..lead);
+        if let Some(intervals) = &mut forecast.intervals {
+            let sides = [
+                &mut intervals.lower80,
+                &mut intervals.upper80,
+                &mut intervals.lower95,
+                &mut intervals.upper95,
+            ];
+            sides.into_iter().for_each(|side| drop(side.drain(..lead)));
+        }
+        if lead > 0 {
+            forecast.notes.push(format!("the history ends {lead} hours before the present one"));
+        }
+        return Made { choice: Some(choice), forecast };
+    }
+    let reason = match &history.series {
+        None => format!("there is no history of {metric}"),
+        Some(_) => format!("the history of {metric} ends {lead} hours ago, which is too long"),
+    };
+    let mean = contract::prior(&subject.context, metric, HOURS, subject.dialect);
+    let notes =
+        vec![format!("{reason}: the values are a guess from the context, and no advice follows from them")];
+    let forecast =
+        Forecast { origin: 0, engine: "prior".to_owned(), mean, intervals: None, limit: None, notes };
+    Made { choice: None, forecast }
+}

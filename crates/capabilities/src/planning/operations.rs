@@ -1,0 +1,259 @@
+//! `create_plan`, `create_plans`, `create_hourly_plan` and `list_series`.
+
+use std::collections::BTreeMap;
+
+use opsroom_analytics::forecast::contract::{HourlyRules, hourly_plan};
+use opsroom_core::fields::{FieldError, FieldErrors};
+use opsroom_core::{Call, Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::advice::WhatIf;
+use super::context::{PlanContext, understand};
+use super::model::{HourlyPlan, Plan, PlannedHour, Plans};
+use super::store::SeriesRow;
+use super::{Planning, moment};
+
+/// The most metrics of one request.
+const MOST_METRICS: usize = 32;
+
+/// Plans the 24 hours ahead of a service: the forecast of a metric with intervals, the flavor to take and
+/// what it costs, whether the forecast is abnormal, and why.
+///
+/// `service_id` and `github_url` are two names of the same thing; give either.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct CreatePlan {
+    /// The service.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub service_id: Option<String>,
+    /// The service, under the name of the other dialect.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub github_url: Option<String>,
+    /// The metric, in whose own unit the answer is.
+    #[serde(default = "total_events")]
+    #[schemars(length(min = 1, max = 128))]
+    pub metric_name: String,
+    /// The situation.
+    pub context: PlanContext,
+    /// Wishes in words; accepted, and not used.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    pub requirements: Option<String>,
+    /// Assumptions to try.
+    #[serde(default)]
+    pub what_if: Option<WhatIf>,
+}
+
+/// Plans the 24 hours ahead of a service for several metrics at once, and the flavor that holds them all.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct CreatePlans {
+    /// The service.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub service_id: Option<String>,
+    /// The service, under the name of the other dialect.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub github_url: Option<String>,
+    /// The metrics.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128)))]
+    pub metric_names: Vec<String>,
+    /// The situation.
+    pub context: PlanContext,
+    /// Wishes in words; accepted, and not used.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    pub requirements: Option<String>,
+    /// Assumptions to try.
+    #[serde(default)]
+    pub what_if: Option<WhatIf>,
+}
+
+/// Plans a flavor for each of the 24 hours ahead of a service.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct CreateHourlyPlan {
+    /// The service.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub service_id: Option<String>,
+    /// The service, under the name of the other dialect.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub github_url: Option<String>,
+    /// The metric.
+    #[serde(default = "total_events")]
+    #[schemars(length(min = 1, max = 128))]
+    pub metric_name: String,
+    /// The situation.
+    pub context: PlanContext,
+    /// Shown in the answer in place of what the router chooses.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 128))]
+    pub model_version: Option<String>,
+    /// Whether a guess from the context may stand in where there is no history.
+    #[serde(default = "yes")]
+    pub fallback_to_baseline: bool,
+}
+
+fn total_events() -> String {
+    "total_events".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) async fn create_plan(service: Planning, call: Call, input: CreatePlan) -> Result<Plan> {
+    let now = service.clock.now();
+    let subject = understand(
+        input.service_id.as_deref(),
+        input.github_url.as_deref(),
+        input.requirements.as_deref(),
+        &input.context,
+        now,
+    )?;
+    let what_if = checked(&service, input.what_if)?;
+    service.plan(&call, &subject, &input.metric_name, &what_if).await
+}
+
+pub(super) async fn create_plans(service: Planning, call: Call, input: CreatePlans) -> Result<Plans> {
+    let now = service.clock.now();
+    let subject = understand(
+        input.service_id.as_deref(),
+        input.github_url.as_deref(),
+        input.requirements.as_deref(),
+        &input.context,
+        now,
+    )?;
+    let what_if = checked(&service, input.what_if)?;
+    let mut results = BTreeMap::new();
+    for metric in input.metric_names.into_iter().take(MOST_METRICS) {
+        if !results.contains_key(&metric) {
+            let plan = service.plan(&call, &subject, &metric, &what_if).await?;
+            results.insert(metric, plan);
+        }
+    }
+    // What holds the most expensive need holds the others: flavors grow in all their sizes together.
+    let advised = results.iter().filter(|(_, plan)| plan.recommendation.given);
+    let most = advised.max_by(|a, b| a.1.expected_cost_per_day.total_cmp(&b.1.expected_cost_per_day));
+    let most = most
+        .map(|(metric, plan)| (metric.clone(), plan.recommended_flavor.clone(), plan.expected_cost_per_day));
+    Ok(Plans {
+        generated_at: moment::show(subject.now),
+        recommended_flavor: most.as_ref().map(|most| most.1.clone()),
+        expected_cost_per_day: most.as_ref().map(|most| most.2),
+        driver: most.map(|most| most.0),
+        results,
+    })
+}
+
+pub(super) async fn create_hourly_plan(
+    service: Planning,
+    call: Call,
+    input: CreateHourlyPlan,
+) -> Result<HourlyPlan> {
+    let now = service.clock.now();
+    let subject =
+        understand(input.service_id.as_deref(), input.github_url.as_deref(), None, &input.context, now)?;
+    let plan = service.plan(&call, &subject, &input.metric_name, &WhatIf::default()).await?;
+    if plan.engine.name == "prior" && !input.fallback_to_baseline {
+        return Err(Error::unavailable(format!(
+            "{} of {} cannot be forecast ({}), and fallback_to_baseline is off",
+            input.metric_name, subject.service, plan.engine.reason
+        )));
+    }
+    let values: Vec<f64> = plan.prediction.predictions.iter().map(|hour| hour.value).collect();
+    let rules = HourlyRules {
+        small_max: service.config.hourly_small_max,
+        medium_max: service.config.hourly_medium_max,
+        ..HourlyRules::default()
+    };
+    let (hours, breakpoints, total_expected_cost_24h) = hourly_plan(&values, &rules);
+    let planned = hours.into_iter().zip(&plan.prediction.predictions).map(|(hour, predicted)| PlannedHour {
+        hour_index: hour.hour_index,
+        timestamp: predicted.time.clone(),
+        predicted_value: hour.predicted_value,
+        percentile: hour.percentile,
+        recommended_flavor: hour.recommended_flavor,
+        hourly_cost: hour.hourly_cost,
+    });
+    Ok(HourlyPlan {
+        github_url: subject.service.clone(),
+        service_id: subject.service,
+        metric_name: input.metric_name,
+        model_version: input.model_version.unwrap_or(plan.prediction.model_version),
+        generated_at: plan.generated_at,
+        hourly_recommendations: planned.collect(),
+        breakpoints,
+        total_expected_cost_24h,
+        notes: plan.notes,
+        engine: plan.engine,
+    })
+}
+
+/// The assumptions, held against the price list.
+fn checked(service: &Planning, what_if: Option<WhatIf>) -> Result<WhatIf> {
+    let what_if = what_if.unwrap_or_default();
+    let Some(name) = &what_if.flavor else { return Ok(what_if) };
+    if service.config.flavors.iter().any(|flavor| flavor.name == *name) {
+        return Ok(what_if);
+    }
+    let known: Vec<&str> =
+        service.config.flavors.iter().take(20).map(|flavor| flavor.name.as_str()).collect();
+    let message = format!("the price list has no such flavor; it has {}", known.join(", "));
+    Err(FieldErrors(vec![FieldError::new("what_if.flavor", "literal_error", message)]).into())
+}
+
+/// Lists the metrics that `ingest_metrics` stored: which services have which.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListSeries {
+    /// Only those of this service.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub service_id: Option<String>,
+    /// The most entries, from 1 to 1000.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub limit: u64,
+}
+
+fn hundred() -> u64 {
+    100
+}
+
+/// The stored metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct SeriesList {
+    /// In order of service and metric.
+    pub items: Vec<StoredSeries>,
+    /// Whether there are further ones.
+    pub more: bool,
+}
+
+/// One stored metric.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct StoredSeries {
+    /// The service.
+    pub service_id: String,
+    /// The metric.
+    pub metric_name: String,
+    /// When its first values arrived.
+    pub created_at: String,
+}
+
+pub(super) async fn list_series(service: Planning, call: Call, input: ListSeries) -> Result<SeriesList> {
+    let limit = input.limit.clamp(1, 1000);
+    let team = super::team(&call.caller);
+    let mut rows = service.store.series(&team, input.service_id.as_deref(), limit + 1).await?;
+    let more = rows.len() as u64 > limit;
+    rows.truncate(limit as usize);
+    let item = |row: SeriesRow| StoredSeries {
+        service_id: row.key.service,
+        metric_name: row.key.metric,
+        created_at: row.created_at.to_rfc3339(),
+    };
+    Ok(SeriesList { items: rows.into_iter().map(item).collect(), more })
+}
