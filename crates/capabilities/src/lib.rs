@@ -9,6 +9,7 @@ pub mod health;
 pub mod identity;
 pub mod jobs;
 pub mod logs;
+pub mod notifications;
 pub mod planning;
 pub mod room;
 mod validate;

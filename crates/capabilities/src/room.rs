@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use opsroom_core::caller::Face;
 use opsroom_core::capability::Status;
 use opsroom_core::db::{Applied, DbConfig, Migration};
+use opsroom_core::egress::{Egress, EgressConfig};
 use opsroom_core::events::Events;
 use opsroom_core::files::FilesConfig;
 use opsroom_core::job::Started;
@@ -25,6 +26,7 @@ use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::Logs;
+use crate::notifications::{self, Notifications, NotificationsConfig};
 use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
 use crate::validate::Inputs;
@@ -40,6 +42,10 @@ pub struct RoomConfig {
     pub files: FilesConfig,
     /// How jobs run.
     pub jobs: JobsConfig,
+    /// Where requests to the outside may go.
+    pub egress: EgressConfig,
+    /// Where messages to people go.
+    pub notifications: NotificationsConfig,
     /// Where metrics come from, and how plans are made.
     pub planning: PlanningConfig,
 }
@@ -52,6 +58,8 @@ pub struct Room {
     pub jobs: Jobs,
     /// How the room is.
     pub health: Health,
+    /// Messages to people.
+    pub notifications: Notifications,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -90,6 +98,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
     vec![
         ("identity", &identity::MIGRATIONS),
         ("jobs", &jobs::MIGRATIONS),
+        ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
     ]
 }
@@ -121,12 +130,29 @@ impl Room {
             metrics.clone(),
             config.jobs.clone(),
         )?;
+        let egress = Egress::new(&config.egress)?;
+        let notifications = Notifications::open(
+            database.clone(),
+            clock.clone(),
+            lifecycle.clone(),
+            egress.clone(),
+            config.notifications.clone(),
+        )?;
+        let planning = Planning::open(
+            database.clone(),
+            clock.clone(),
+            events.clone(),
+            notifications.clone(),
+            egress,
+            config.planning.clone(),
+        )?;
         let mut capabilities = vec![
             identity.capability(),
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
             Detection::new(roots).capability(),
-            Planning::open(database.clone(), clock.clone(), config.planning.clone())?.capability(),
+            notifications.capability(),
+            planning.capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());
@@ -139,6 +165,7 @@ impl Room {
             identity,
             jobs,
             health,
+            notifications,
             events,
             metrics,
             lifecycle,
@@ -269,6 +296,7 @@ impl Room {
         self.jobs.recover().await?;
         self.jobs.set_operations(self.operations.clone());
         self.jobs.start_upkeep();
+        self.notifications.start();
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();

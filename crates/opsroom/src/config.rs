@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::jobs::JobsConfig;
+use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
@@ -16,9 +17,21 @@ pub const NAMES: &[(&str, &str)] = &[
     ("SERVICE_PORT", "server.port"),
     ("DATA_SOURCE_BACKEND", "planning.source"),
     ("CSV_DATA_PATH", "planning.csv_path"),
+    ("MYSQL_HOST", "planning.database.host"),
+    ("MYSQL_PORT", "planning.database.port"),
+    ("MYSQL_USER", "planning.database.user"),
+    ("MYSQL_PASSWORD", "planning.database.password"),
+    ("MYSQL_DATABASE", "planning.database.name"),
+    ("MYSQL_TABLE", "planning.database.table"),
+    ("MYSQL_SSL_CA", "planning.database.ssl_ca"),
     ("ANOMALY_Z", "planning.anomaly_z"),
     ("HOURLY_FLAVOR_SMALL_MAX", "planning.hourly_small_max"),
     ("HOURLY_FLAVOR_MEDIUM_MAX", "planning.hourly_medium_max"),
+    ("GITHUB_TOKEN", "planning.github.token"),
+    ("DISCORD_WEBHOOK_URL", "notifications.discord_webhook_url"),
+    ("DISCORD_BOT_NAME", "notifications.discord_bot_name"),
+    ("DISCORD_BOT_AVATAR", "notifications.discord_bot_avatar"),
+    ("ALERT_DEDUP_TTL", "notifications.deduplicate_seconds"),
 ];
 
 /// Opsroom's configuration. Every key can also be set by a variable `OPSROOM__SECTION__KEY`, or by
@@ -38,6 +51,8 @@ pub struct Config {
     pub log: TelemetryConfig,
     /// How long work runs.
     pub jobs: JobsConfig,
+    /// Where messages to people go.
+    pub notifications: NotificationsConfig,
     /// Where metrics come from, and how plans are made of them.
     pub planning: PlanningConfig,
 }
@@ -49,6 +64,7 @@ impl Config {
         self.server.validate()?;
         self.files.validate()?;
         self.egress.validate()?;
+        self.notifications.validate()?;
         self.planning.validate()?;
         self.log.validate()?;
         self.jobs.validate()

@@ -172,6 +172,9 @@ fn cli(openapi: &Value, server: &Server, operation: &str, input: &Value) -> Resu
     for (name, value) in input.as_object().unwrap() {
         if in_path.contains(&name.as_str()) {
             arguments.push(text(value));
+        } else if let Value::Array(items) = value {
+            // A list is the flag, given once for each of its items.
+            arguments.extend(items.iter().map(|item| format!("--{}={}", name.replace('_', "-"), text(item))));
         } else {
             arguments.push(format!("--{}={}", name.replace('_', "-"), text(value)));
         }
@@ -226,6 +229,14 @@ fn story() -> Vec<(&'static str, Value)> {
             "create_hourly_plan",
             json!({ "github_url": "shop", "metric_name": "avg_cpu", "context": plan_context() }),
         ),
+        ("list_forecasters", json!({})),
+        (
+            "backtest_forecaster",
+            json!({ "service_id": "shop", "metric_name": "avg_cpu", "timestamp": "2025-11-19T23:30:00Z" }),
+        ),
+        ("backtest_forecaster", json!({ "service_id": "nobody", "metric_name": "avg_cpu" })),
+        ("train_forecaster", json!({})),
+        ("list_notifications", json!({})),
         ("list_jobs", json!({ "operation": "list_log_templates" })),
         ("get_job", json!({ "id": "$job" })),
         ("get_job", json!({ "id": "nothing" })),

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("health", &[]),
     ("identity", &[]),
     ("jobs", &[]),
     ("logs", &[]),
     ("detection", &["logs"]),
-    ("planning", &[]),
+    ("notifications", &[]),
+    ("planning", &["notifications"]),
 ];
 
 fn root() -> PathBuf {

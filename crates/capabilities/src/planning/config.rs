@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use opsroom_analytics::forecast::flavor::{MAX_FLAVORS, default_flavors};
-use opsroom_core::{Error, Result};
+use opsroom_core::db::DbConfig;
+use opsroom_core::{Error, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::sources::prometheus::{PrometheusConfig, encoded};
 
 /// Where metrics come from, and how plans are made of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +20,12 @@ pub struct PlanningConfig {
     pub history_hours: u32,
     /// The file of `csv`: one column a metric, or one value a line. Also read from `CSV_DATA_PATH`.
     pub csv_path: Option<PathBuf>,
+    /// The table of `mysql` or `postgres`.
+    pub database: DatabaseConfig,
+    /// The server of `prometheus`.
+    pub prometheus: PrometheusConfig,
+    /// The site of repositories for `analyze_repository`.
+    pub github: GithubConfig,
     /// From how many deviations on a forecast is abnormal, above 0. Also read from `ANOMALY_Z`.
     pub anomaly_z: f64,
     /// The most series of one team, from 1 to 1000000.
@@ -40,6 +49,12 @@ pub enum Backend {
     Store,
     /// A CSV file.
     Csv,
+    /// A table in MySQL or MariaDB.
+    Mysql,
+    /// A table in PostgreSQL.
+    Postgres,
+    /// A Prometheus server.
+    Prometheus,
 }
 
 impl Backend {
@@ -48,7 +63,120 @@ impl Backend {
         match self {
             Backend::Store => "store",
             Backend::Csv => "csv",
+            Backend::Mysql => "mysql",
+            Backend::Postgres => "postgres",
+            Backend::Prometheus => "prometheus",
         }
+    }
+}
+
+/// A table of metrics in another database, by the older system's schema: a column for the service,
+/// `metric_name`, `ts` and `value`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// The whole URL, in place of the keys below: `mysql://USER:PASSWORD@HOST/NAME` or `postgres://...`.
+    #[schemars(extend("writeOnly" = true))]
+    pub url: String,
+    /// Its host. Also read from `MYSQL_HOST`.
+    pub host: String,
+    /// Its port; 0 is the usual one. Also read from `MYSQL_PORT`.
+    pub port: u16,
+    /// The user. Also read from `MYSQL_USER`.
+    pub user: String,
+    /// The user's password. Also read from `MYSQL_PASSWORD`.
+    pub password: Secret,
+    /// The database's name. Also read from `MYSQL_DATABASE`.
+    pub name: String,
+    /// The table, with its schema before a dot where that is needed. Also read from `MYSQL_TABLE`.
+    pub table: String,
+    /// The column of the service: `service_id` or `github_url`.
+    pub service_column: String,
+    /// A file of certificates by which the server's is checked. Also read from `MYSQL_SSL_CA`.
+    pub ssl_ca: Option<PathBuf>,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            host: "localhost".to_owned(),
+            port: 0,
+            user: String::new(),
+            password: Secret::default(),
+            name: "mcp_core".to_owned(),
+            table: "metric_history".to_owned(),
+            service_column: "service_id".to_owned(),
+            ssl_ca: None,
+        }
+    }
+}
+
+impl DatabaseConfig {
+    /// How the database of this kind is opened.
+    pub fn connection(&self, backend: Backend) -> DbConfig {
+        let url = if self.url.is_empty() { self.composed(backend) } else { self.url.clone() };
+        DbConfig { url, max_connections: 5, ..DbConfig::default() }
+    }
+
+    fn composed(&self, backend: Backend) -> String {
+        let (scheme, port, ca) = match backend {
+            Backend::Postgres => ("postgres", 5432, "sslmode=verify-ca&sslrootcert"),
+            _ => ("mysql", 3306, "ssl-mode=VERIFY_CA&ssl-ca"),
+        };
+        let port = if self.port == 0 { port } else { self.port };
+        let password = match self.password.expose() {
+            "" => String::new(),
+            password => format!(":{}", encoded(password)),
+        };
+        let who =
+            if self.user.is_empty() { String::new() } else { format!("{}{password}@", encoded(&self.user)) };
+        let checked = self.ssl_ca.as_ref().map(|path| format!("?{ca}={}", encoded(&path.to_string_lossy())));
+        format!("{scheme}://{who}{}:{port}/{}{}", self.host, encoded(&self.name), checked.unwrap_or_default())
+    }
+
+    fn validate(&self, backend: Backend) -> Result<()> {
+        let wrong = |key: &str, want: &str| Err(Error::invalid(format!("planning.database.{key}: {want}")));
+        let word = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 64
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
+        if !self.table.split('.').all(word) || self.table.split('.').count() > 2 {
+            return wrong(
+                "table",
+                "it is a table's name, or a schema's and a table's with a dot between them",
+            );
+        }
+        if self.service_column != "service_id" && self.service_column != "github_url" {
+            return wrong("service_column", "it is `service_id` or `github_url`");
+        }
+        let scheme = self.url.split(':').next().unwrap_or_default();
+        let fits = match backend {
+            Backend::Postgres => ["", "postgres", "postgresql"].contains(&scheme),
+            _ => ["", "mysql", "mariadb"].contains(&scheme),
+        };
+        if fits {
+            Ok(())
+        } else {
+            wrong("url", "it begins with mysql:// or postgres://, as `planning.source` says")
+        }
+    }
+}
+
+/// Where repositories are looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GithubConfig {
+    /// The API: `https://api.github.com`, or `https://HOST/api/v3` of GitHub Enterprise.
+    pub api_url: String,
+    /// Sent as a bearer token, when it is not empty. Also read from `GITHUB_TOKEN`.
+    pub token: Secret,
+}
+
+impl Default for GithubConfig {
+    fn default() -> Self {
+        Self { api_url: "https://api.github.com".to_owned(), token: Secret::default() }
     }
 }
 
@@ -88,6 +216,9 @@ impl Default for PlanningConfig {
             source: Backend::Store,
             history_hours: 672,
             csv_path: None,
+            database: DatabaseConfig::default(),
+            prometheus: PrometheusConfig::default(),
+            github: GithubConfig::default(),
             anomaly_z: 3.0,
             max_series: 100_000,
             flavors: flavors.collect(),
@@ -116,6 +247,11 @@ impl PlanningConfig {
         }
         if self.source == Backend::Csv && self.csv_path.is_none() {
             return wrong("csv_path", "the source `csv` needs the path of a file");
+        }
+        match self.source {
+            Backend::Mysql | Backend::Postgres => self.database.validate(self.source)?,
+            Backend::Prometheus => self.prometheus.validate()?,
+            Backend::Store | Backend::Csv => {}
         }
         if self.flavors.is_empty() || self.flavors.len() > MAX_FLAVORS {
             return wrong("flavors", "there are 1 to 1000 of them");

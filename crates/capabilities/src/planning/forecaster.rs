@@ -66,8 +66,14 @@ pub fn history(readings: &[Reading], now: i64) -> History {
 }
 
 /// The choice for a series that no job has chosen for: a short backtest.
-pub fn choose(series: &Series) -> Option<Choice> {
-    Choice::make(series, &quick_engines(), &Backtest::default(), &Policy::default()).ok()
+pub fn choose(series: &Series, engines: &[Engine]) -> Option<Choice> {
+    let quick = quick_engines();
+    let tried: Vec<Engine> = engines
+        .iter()
+        .filter(|engine| quick.contains(engine) || matches!(engine, Engine::Pooled(_)))
+        .cloned()
+        .collect();
+    Choice::make(series, &tried, &Backtest::default(), &Policy::default()).ok()
 }
 
 /// Forecasts the 24 hours after the present one; without a history that reaches near enough, what the
@@ -82,19 +88,10 @@ pub fn forecast(
     let lead = usize::try_from(history.behind.max(0)).unwrap_or(usize::MAX);
     let near = lead.checked_add(HOURS).filter(|horizon| *horizon <= MAX_HORIZON);
     if let (Some(series), Some(horizon)) = (&history.series, near)
-        && let Some(choice) = stored.or_else(|| choose(series))
+        && let Some(choice) = stored.or_else(|| choose(series, engines))
         && let Ok(mut forecast) = choice.forecast(series, engines, horizon)
     {
-        forecast.mean.drain(..lead);
-        if let Some(intervals) = &mut forecast.intervals {
-            let sides = [
-                &mut intervals.lower80,
-                &mut intervals.upper80,
-                &mut intervals.lower95,
-                &mut intervals.upper95,
-            ];
-            sides.into_iter().for_each(|side| drop(side.drain(..lead)));
-        }
+        forecast.skip(lead);
         if lead > 0 {
             forecast.notes.push(format!("the history ends {lead} hours before the present one"));
         }

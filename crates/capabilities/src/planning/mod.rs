@@ -16,6 +16,7 @@
 //! - What `ingest_metrics` answered as stored is durable.
 
 mod advice;
+mod alarm;
 pub mod config;
 mod context;
 mod forecaster;
@@ -28,11 +29,15 @@ pub mod sources;
 mod store;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use std::sync::Arc;
 
+use opsroom_analytics::forecast::engine::Engine;
 use opsroom_core::caller::DEFAULT_TEAM;
 use opsroom_core::db::Db;
+use opsroom_core::egress::Egress;
+use opsroom_core::events::Events;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Caller, Capability, Clock, Effect, Error, Operation, Result};
 
@@ -40,8 +45,13 @@ use advice::WhatIf;
 use config::{Backend, PlanningConfig};
 use context::Subject;
 use model::Plan;
+use sources::prometheus::Prometheus;
 use sources::{Query, Source};
+use store::external::External;
 use store::{SeriesKey, Store};
+use training::Models;
+
+use crate::notifications::Notifications;
 
 pub use store::MIGRATIONS;
 
@@ -50,8 +60,11 @@ pub use store::MIGRATIONS;
 pub struct Planning {
     store: Store,
     clock: Clock,
+    events: Events,
+    notifications: Notifications,
     source: Source,
     config: Arc<PlanningConfig>,
+    models: Models,
 }
 
 impl Planning {
@@ -59,7 +72,14 @@ impl Planning {
     ///
     /// # Errors
     /// `Invalid` for a configuration that cannot be used.
-    pub fn open(db: Db, clock: Clock, config: PlanningConfig) -> Result<Self> {
+    pub fn open(
+        db: Db,
+        clock: Clock,
+        events: Events,
+        notifications: Notifications,
+        egress: Egress,
+        config: PlanningConfig,
+    ) -> Result<Self> {
         config.validate()?;
         let store = Store { db };
         let source = match (config.source, &config.csv_path) {
@@ -68,8 +88,16 @@ impl Planning {
             (Backend::Csv, None) => {
                 return Err(Error::invalid("planning.csv_path: the source `csv` needs it"));
             }
+            (Backend::Mysql | Backend::Postgres, _) => {
+                let (database, connection) = (&config.database, config.database.connection(config.source));
+                Source::Database(External::new(connection, &database.table, &database.service_column))
+            }
+            (Backend::Prometheus, _) => {
+                Source::Prometheus(Prometheus::new(egress, config.prometheus.clone()))
+            }
         };
-        Ok(Self { store, clock, source, config: Arc::new(config) })
+        let (config, models) = (Arc::new(config), Models::default());
+        Ok(Self { store, clock, events, notifications, source, config, models })
     }
 
     /// What this folder brings to the program.
@@ -118,6 +146,33 @@ impl Planning {
             .detail_errors(),
             Operation::new(
                 "planning",
+                "list_forecasters",
+                Effect::Read,
+                "GET /forecasters",
+                self,
+                training::list_forecasters,
+            ),
+            Operation::new(
+                "planning",
+                "backtest_forecaster",
+                Effect::Write,
+                "POST /forecasters/backtest",
+                self,
+                training::backtest_forecaster,
+            )
+            .long()
+            .detail_errors(),
+            Operation::new(
+                "planning",
+                "train_forecaster",
+                Effect::Write,
+                "POST /forecasters/train",
+                self,
+                training::train_forecaster,
+            )
+            .long(),
+            Operation::new(
+                "planning",
                 "list_series",
                 Effect::Read,
                 "GET /metrics/series",
@@ -131,32 +186,39 @@ impl Planning {
 
     /// The plan for one metric.
     async fn plan(&self, call: &Call, subject: &Subject, metric: &str, what_if: &WhatIf) -> Result<Plan> {
-        let hours = i64::from(self.config.history_hours);
-        let query = Query {
-            team: team(&call.caller),
-            key: SeriesKey { service: subject.service.clone(), metric: metric.to_owned() },
-            from: (subject.now.div_euclid(3600) - hours + 1) * 3600,
-            now: subject.now,
-        };
-        let found = self.source.history(&query).await?;
-        let (config, subject) = (self.config.clone(), subject.clone());
-        let (metric, what_if) = (metric.to_owned(), what_if.clone());
-        Lifecycle::blocking(move || {
-            let history = forecaster::history(&found.readings, subject.now);
-            let engines = forecaster::quick_engines();
+        let team = team(&call.caller);
+        let key = SeriesKey { service: subject.service.clone(), metric: metric.to_owned() };
+        let found = self.source.history(&self.query(&team, &key, subject.now)).await?;
+        let present = subject.now.div_euclid(3600) + 1;
+        let oldest = present - i64::from(self.config.history_hours);
+        let stored = self.store.choice(&team, &key, oldest, present).await?;
+        let model = self.model(&team).await?;
+        let (config, asked) = (self.config.clone(), subject.clone());
+        let what_if = what_if.clone();
+        let plan = Lifecycle::blocking(move || {
+            let history = forecaster::history(&found.readings, asked.now);
+            let engines = model.map_or_else(Engine::local, |(_, model)| model.engines());
             Ok(plan::make(&plan::Ingredients {
-                subject: &subject,
-                metric: &metric,
+                subject: &asked,
+                metric: &key.metric,
                 history: &history,
                 source: config.source.as_str(),
                 notes: &found.notes,
-                stored: None,
+                stored,
                 engines: &engines,
                 what_if: &what_if,
                 config: &config,
             }))
         })
-        .await
+        .await?;
+        self.tell_plan(call, subject, &plan).await?;
+        Ok(plan)
+    }
+
+    /// What is asked of the source for a plan at `now` (seconds since 1970).
+    fn query(&self, team: &str, key: &SeriesKey, now: i64) -> Query {
+        let from = (now.div_euclid(3600) - i64::from(self.config.history_hours) + 1) * 3600;
+        Query { team: team.to_owned(), key: key.clone(), from, now }
     }
 }
 

@@ -133,6 +133,8 @@ pub struct HistoryUsed {
 /// The judgement on a forecast: the fields of the older system, and the other checks.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Anomaly {
+    /// Whether any check found something; then it is an event, and a message where one is configured.
+    pub abnormal: bool,
     /// The highest hour forecast against the last 168.
     #[serde(flatten)]
     pub score: ZScore,

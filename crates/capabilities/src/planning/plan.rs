@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use opsroom_analytics::forecast::anomaly::{check_history, robust_z, z_score};
+use opsroom_analytics::forecast::anomaly::{Kind, check_history, robust_z, z_score};
 use opsroom_analytics::forecast::choice::Choice;
 use opsroom_analytics::forecast::contract::{apply_policy, metric_kind, route, wants_learnt};
 use opsroom_analytics::forecast::engine::Engine;
@@ -10,6 +10,7 @@ use opsroom_analytics::forecast::series::Series;
 use opsroom_analytics::forecast::{DAY, WEEK};
 
 use super::advice::{self, Question, WhatIf};
+use super::alarm::counts;
 use super::config::PlanningConfig;
 use super::context::Subject;
 use super::forecaster::{self, History, Made};
@@ -91,8 +92,8 @@ pub fn make(it: &Ingredients<'_>) -> Plan {
         },
         engine: engine(&asked, &made),
         backtest: made.choice.as_ref().and_then(backtest),
-        history: used(it),
-        anomaly: judge(carried, &values, weight, it.config.anomaly_z),
+        history: used(it.history, it.source),
+        anomaly: judge(carried, &values, it.config.anomaly_z),
         recommendation,
     }
 }
@@ -151,26 +152,39 @@ pub fn backtest(choice: &Choice) -> Option<BacktestShown> {
     })
 }
 
-fn used(it: &Ingredients<'_>) -> HistoryUsed {
-    let series = it.history.series.as_ref();
+/// What a forecast rests on.
+pub fn used(history: &History, source: &str) -> HistoryUsed {
+    let series = history.series.as_ref();
     HistoryUsed {
-        source: it.source.to_owned(),
+        source: source.to_owned(),
         hours: series.map_or(0, Series::len),
         from: series.map(|series| moment::show(series.start() * 3600)),
         to: series.map(|series| moment::show((series.end() - 1) * 3600)),
-        hours_behind: it.history.behind,
-        cleaning: it.history.cleaning.clone(),
+        hours_behind: history.behind,
+        cleaning: history.cleaning.clone(),
     }
 }
 
-/// The checks of the forecast and of the history. The history is weighted as the forecast is, so that a
-/// weight alone is no anomaly.
-fn judge(series: Option<&Series>, values: &[f64], weight: f64, threshold: f64) -> Anomaly {
-    let weighted = |values: &[f64]| values.iter().map(|value| value * weight).collect::<Vec<f64>>();
-    let last = series.map(|series| weighted(series.tail(WEEK))).unwrap_or_default();
-    let mut findings: Vec<_> = robust_z(&last, values, threshold).into_iter().collect();
-    if let Some(series) = series.filter(|series| series.len() >= 2 * DAY) {
-        findings.extend(check_history(&weighted(&series.filled()), threshold));
+/// The checks of the forecast, as the caller's weight makes it, and of the history.
+fn judge(series: Option<&Series>, values: &[f64], threshold: f64) -> Anomaly {
+    let last = series.map(|series| series.tail(WEEK).to_vec()).unwrap_or_default();
+    let score = z_score(&last, values, threshold);
+    let most = |values: &[f64]| values.iter().copied().filter(|v| !v.is_nan()).fold(0.0, f64::max);
+    let mut findings = Vec::new();
+    if let Some(mut finding) = robust_z(&last, values, threshold) {
+        finding.found = counts(&finding, most(values), most(&last));
+        findings.push(finding);
     }
-    Anomaly { score: z_score(&last, values, threshold), findings }
+    if let Some(series) = series.filter(|series| series.len() >= 4 * DAY) {
+        let filled = series.filled();
+        let (before, after) = filled.split_at(filled.len() - DAY);
+        let before = most(&before[before.len().saturating_sub(WEEK)..]);
+        findings.extend(check_history(&filled, threshold).into_iter().map(|mut finding| {
+            finding.found = counts(&finding, most(after), before);
+            finding
+        }));
+    }
+    // Drift alone is how services grow: it is shown, and not told to people.
+    let abnormal = score.anomaly_detected || findings.iter().any(|f| f.found && f.kind != Kind::Drift);
+    Anomaly { abnormal, score, findings }
 }

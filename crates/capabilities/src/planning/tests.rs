@@ -361,3 +361,169 @@ async fn the_same_history_in_the_store_and_in_a_file_gives_the_same_plan() {
     }
     assert_eq!(plans[0], plans[1]);
 }
+
+#[tokio::test]
+async fn a_forecast_ten_times_its_history_is_one_event_and_one_message() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig::default()).await;
+        ingest(&room, "shop", "total_events", csv(400, |hour| 40.0 + 5.0 * day(hour))).await;
+        let calm = call(&room, "create_plan", request("shop", "total_events")).await.unwrap();
+        assert_eq!(calm["anomaly"]["abnormal"], false, "{}", calm["anomaly"]);
+        let mut jump = request("shop", "total_events");
+        jump["context"]["weight"] = json!(10);
+        for _ in 0..3 {
+            let plan = call(&room, "create_plan", jump.clone()).await.unwrap();
+            assert_eq!(plan["anomaly"]["anomaly_detected"], true);
+        }
+        let told = |room: &Arc<Room>| {
+            room.events.listen(Some(0)).0.iter().filter(|event| event.topic == "planning.anomaly").count()
+        };
+        assert_eq!(told(&room), 1);
+        room.clock.advance_seconds(600);
+        call(&room, "create_plan", jump).await.unwrap();
+        assert_eq!(told(&room), 2, "ten minutes later it is told again");
+    }
+}
+
+#[tokio::test]
+async fn a_level_that_jumps_is_told_when_it_arrives() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    ingest(&room, "calm", "avg_cpu", csv(400, |hour| 0.1 * day(hour) + 0.01 * (hour % 7) as f64)).await;
+    ingest(&room, "shop", "avg_cpu", csv(400, |hour| if hour > 370 { 0.9 } else { 0.05 * day(hour) })).await;
+    let (events, _) = room.events.listen(Some(0));
+    let told: Vec<_> = events.iter().filter(|event| event.topic == "planning.anomaly").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].data["service_id"], "shop");
+    assert_eq!(told[0].data["seen_in"], "arrival");
+}
+
+#[tokio::test]
+async fn a_backtest_keeps_its_choice_for_the_plans_after_it_and_none_before() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig::default()).await;
+        ingest(
+            &room,
+            "shop",
+            "avg_cpu",
+            csv(400, |hour| 0.2 * day(hour) + 0.001 * ((hour * 37) % 11) as f64),
+        )
+        .await;
+        let mut earlier = request("shop", "avg_cpu");
+        earlier["context"]["timestamp"] = json!("2025-11-10T10:20:00Z");
+        let before = call(&room, "create_plan", earlier.clone()).await.unwrap();
+        let input = json!({ "service_id": "shop", "metric_name": "avg_cpu", "origins": 7 });
+        let tested = call(&room, "backtest_forecaster", input).await.unwrap();
+        assert_eq!(tested["backtest"]["origins"], 7);
+        assert!(tested["backtest"]["engines"].as_object().unwrap().contains_key("ets"), "{tested}");
+        let plan = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
+        assert_eq!(plan["backtest"], tested["backtest"]);
+        assert_eq!(
+            before,
+            call(&room, "create_plan", earlier).await.unwrap(),
+            "the past knows nothing of it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_all_series_teach_takes_part_in_plans_and_the_same_data_gives_the_same_model() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig::default()).await;
+        for service in ["a", "b", "c"] {
+            let size = service.len() as f64 + f64::from(service.as_bytes()[0] % 7);
+            ingest(&room, service, "avg_cpu", csv(400, |hour| 0.02 * size * day(hour + size as i64))).await;
+        }
+        let one = call(&room, "train_forecaster", json!({})).await.unwrap();
+        let two = call(&room, "train_forecaster", json!({})).await.unwrap();
+        assert_eq!(one["sha256"], two["sha256"]);
+        assert_eq!(one["series"], 3);
+        let list = call(&room, "list_forecasters", json!({})).await.unwrap();
+        assert_eq!(list["learnt"]["sha256"], one["sha256"]);
+        assert!(list["items"].as_array().unwrap().iter().any(|engine| engine["name"] == "pooled"));
+        let plan = call(&room, "create_plan", request("a", "avg_cpu")).await.unwrap();
+        assert!(plan["backtest"]["engines"].as_object().unwrap().contains_key("pooled"), "{plan}");
+    }
+}
+
+/// The older system's table.
+fn their_table(_: opsroom_core::db::Dialect) -> Vec<opsroom_core::db::Step> {
+    use sea_query::{Alias, ColumnDef, Table};
+    let column = |name: &str| ColumnDef::new(Alias::new(name));
+    let table = Table::create()
+        .table(Alias::new("metric_history"))
+        .col(column("service_id").string_len(128).not_null())
+        .col(column("metric_name").string_len(128).not_null())
+        .col(column("ts").date_time().not_null())
+        .col(column("value").double())
+        .to_owned();
+    vec![opsroom_core::db::Step::Create(table)]
+}
+
+#[tokio::test]
+async fn the_table_of_another_database_gives_the_same_plan_as_the_store() {
+    use super::config::{Backend, DatabaseConfig};
+    use sea_query::{Alias, Query};
+    let stored = sqlite().await;
+    let ours = room(&stored, PlanningConfig::default()).await;
+    ingest(&ours, "shop", "avg_cpu", csv(300, |hour| 0.3 * day(hour))).await;
+    let mut expected = call(&ours, "create_plan", request("shop", "avg_cpu")).await.unwrap();
+    expected["history"]["source"] = Value::Null;
+    // Every database but the embedded one can hold the table.
+    for test in each_database().await.into_iter().skip(1) {
+        let name = |name: &str| Alias::new(name);
+        let migration = [opsroom_core::db::Migration { version: 1, name: "theirs", steps: their_table }];
+        test.db.migrate(&Clock::manual(Time(0)), &[("theirs", &migration)]).await.unwrap();
+        for hour in 0..300 {
+            let at = super::moment::show((NOW / 3600 - 299 + hour) * 3600);
+            let ts = at.trim_end_matches('Z').replace('T', " ");
+            let insert = Query::insert()
+                .into_table(name("metric_history"))
+                .columns(["service_id", "metric_name", "ts", "value"].map(Alias::new))
+                .values_panic([
+                    "shop".into(),
+                    "avg_cpu".into(),
+                    sea_query::Expr::cust(format!("'{ts}'")),
+                    (0.3 * day(hour)).into(),
+                ])
+                .to_owned();
+            test.db.run(&insert).await.unwrap();
+        }
+        let backend =
+            if test.config.url.starts_with("postgres") { Backend::Postgres } else { Backend::Mysql };
+        let database = DatabaseConfig { url: test.config.url.clone(), ..DatabaseConfig::default() };
+        let own = sqlite().await;
+        let room =
+            room(&own, PlanningConfig { source: backend, database, ..PlanningConfig::default() }).await;
+        let mut plan = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
+        plan["history"]["source"] = Value::Null;
+        assert_eq!(plan, expected);
+        let none = call(&room, "create_plan", request("nobody", "avg_cpu")).await.unwrap();
+        assert_eq!(none["engine"]["name"], "prior");
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_metrics_that_is_down_or_has_another_schema_is_unavailable() {
+    use super::config::{Backend, DatabaseConfig};
+    let down =
+        DatabaseConfig { url: "mysql://nobody@127.0.0.1:1/none".to_owned(), ..DatabaseConfig::default() };
+    let own = sqlite().await;
+    let room =
+        room(&own, PlanningConfig { source: Backend::Mysql, database: down, ..PlanningConfig::default() })
+            .await;
+    let error = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    assert!(error.message.contains("database of metrics"), "{error}");
+    for test in each_database().await.into_iter().skip(1) {
+        let backend =
+            if test.config.url.starts_with("postgres") { Backend::Postgres } else { Backend::Mysql };
+        let database = DatabaseConfig { url: test.config.url.clone(), ..DatabaseConfig::default() };
+        let own = sqlite().await;
+        let config = PlanningConfig { source: backend, database, ..PlanningConfig::default() };
+        let room = self::room(&own, config).await;
+        let error = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable);
+        assert!(error.message.contains("metric_name, ts and value"), "{error}");
+    }
+}

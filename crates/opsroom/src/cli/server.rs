@@ -90,6 +90,8 @@ pub fn room_config(data_dir: &Path, config: &Config) -> RoomConfig {
         database: config.database.clone(),
         files: config.files.clone(),
         jobs: config.jobs.clone(),
+        egress: config.egress.clone(),
+        notifications: config.notifications.clone(),
         planning: config.planning.clone(),
     }
 }

@@ -1,5 +1,6 @@
 //! Where the history of a metric is read from.
 
+pub mod prometheus;
 pub mod table;
 
 use std::path::PathBuf;
@@ -9,7 +10,9 @@ use opsroom_analytics::forecast::clean::Reading;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Error, Result};
 
-use super::store::{SeriesKey, Store};
+use super::store::external::External;
+use super::store::{Point, SeriesKey, Store};
+use prometheus::Prometheus;
 use table::{Position, Table};
 
 /// The most bytes of a CSV file.
@@ -44,6 +47,10 @@ pub enum Source {
     Store(Store),
     /// A CSV file of the operator's.
     Csv(Arc<PathBuf>),
+    /// A table in another database.
+    Database(External),
+    /// A Prometheus server.
+    Prometheus(Prometheus),
 }
 
 impl Source {
@@ -55,16 +62,23 @@ impl Source {
         match self {
             Source::Store(store) => {
                 let points = store.points(&query.team, &query.key, query.from, query.now).await?;
-                let readings =
-                    points.into_iter().map(|point| Reading { at: point.at, value: point.value }).collect();
-                Ok(Found { readings, notes: Vec::new() })
+                Ok(found(points))
             }
+            Source::Database(external) => {
+                Ok(found(external.points(&query.key, query.from, query.now).await?))
+            }
+            Source::Prometheus(prometheus) => prometheus.history(query).await,
             Source::Csv(path) => {
                 let (path, query) = (path.clone(), query.clone());
                 Lifecycle::blocking(move || from_csv(&path, &query)).await
             }
         }
     }
+}
+
+fn found(points: Vec<Point>) -> Found {
+    let readings = points.into_iter().map(|point| Reading { at: point.at, value: point.value }).collect();
+    Found { readings, notes: Vec::new() }
 }
 
 fn from_csv(path: &std::path::Path, query: &Query) -> Result<Found> {

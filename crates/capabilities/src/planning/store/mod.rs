@@ -3,13 +3,16 @@
 //! A series' id is a digest of its team, service and metric, so that names keep their case on every
 //! database and the points stay small.
 
+mod choices;
+pub mod external;
+mod models;
 mod points;
 
 use opsroom_core::db::{Db, Dialect, Migration, Step};
 use sea_query::{ColumnDef, Iden, Index, Table};
 use sha2::{Digest, Sha256};
 
-pub use points::{SeriesKey, SeriesRow};
+pub use points::{Point, SeriesKey, SeriesRow};
 
 /// The rows of planning in a database.
 #[derive(Clone)]
@@ -20,7 +23,7 @@ pub struct Store {
 
 /// The tables, oldest first.
 pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "metric series and their points", steps: tables }];
+    [Migration { version: 1, name: "metric series, their points and choices", steps: tables }];
 
 #[derive(Clone, Copy, Iden)]
 enum PlanningSeries {
@@ -40,7 +43,24 @@ enum PlanningPoints {
     Value,
 }
 
-fn tables(_: Dialect) -> Vec<Step> {
+#[derive(Clone, Copy, Iden)]
+enum PlanningChoices {
+    Table,
+    SeriesId,
+    EndHour,
+    Choice,
+    MadeAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+enum PlanningModels {
+    Table,
+    TeamId,
+    Artifact,
+    TrainedAt,
+}
+
+fn tables(dialect: Dialect) -> Vec<Step> {
     vec![
         Step::Create(
             Table::create()
@@ -68,7 +88,35 @@ fn tables(_: Dialect) -> Vec<Step> {
                 .primary_key(Index::create().col(PlanningPoints::SeriesId).col(PlanningPoints::At))
                 .to_owned(),
         ),
+        Step::Create(
+            Table::create()
+                .table(PlanningChoices::Table)
+                .col(ColumnDef::new(PlanningChoices::SeriesId).string_len(32).not_null())
+                .col(ColumnDef::new(PlanningChoices::EndHour).big_integer().not_null())
+                .col(dialect.long_text(PlanningChoices::Choice).not_null())
+                .col(ColumnDef::new(PlanningChoices::MadeAt).big_integer().not_null())
+                .primary_key(Index::create().col(PlanningChoices::SeriesId).col(PlanningChoices::EndHour))
+                .to_owned(),
+        ),
+        Step::Create(
+            Table::create()
+                .table(PlanningModels::Table)
+                .col(ColumnDef::new(PlanningModels::TeamId).string_len(64).not_null().primary_key())
+                .col(long_bytes(dialect, PlanningModels::Artifact).not_null())
+                .col(ColumnDef::new(PlanningModels::TrainedAt).big_integer().not_null())
+                .to_owned(),
+        ),
     ]
+}
+
+/// Bytes of any length: MySQL's plain ones end at 64 KiB.
+fn long_bytes(dialect: Dialect, column: PlanningModels) -> ColumnDef {
+    let mut definition = ColumnDef::new(column);
+    match dialect {
+        Dialect::MySql => definition.custom("longblob"),
+        Dialect::Sqlite | Dialect::Postgres => definition.blob(),
+    };
+    definition
 }
 
 /// 32 hexadecimal digits that stand for these words.

@@ -9,7 +9,7 @@ use sea_query::{Expr, ExprTrait, Func, OnConflict, Order, Query};
 use super::{PlanningPoints, PlanningSeries, Store, digest};
 
 /// The most points of one series that a plan looks at.
-const MOST_READ: u64 = 200_000;
+pub(super) const MOST_READ: u64 = 200_000;
 /// Rows of one statement: three values each, within every database's bound.
 const CHUNK: usize = 5_000;
 

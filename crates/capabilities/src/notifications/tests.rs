@@ -1,0 +1,180 @@
+//! What notifications promise, on every database that is at hand, with a local receiver.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+
+use opsroom_core::caller::{Caller, Face};
+use opsroom_core::egress::{Egress, EgressConfig};
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::testing::{TestDb, each_database, sqlite};
+use opsroom_core::{Call, Clock, Secret, Time};
+use serde_json::{Value, json};
+
+use super::{MIGRATIONS, Message, Notifications, NotificationsConfig};
+
+/// A receiver that answers each request with the next of these answers; the last one stays.
+pub fn receiver(answers: Vec<String>) -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/webhooks/1/secret-token", listener.local_addr().unwrap());
+    let (seen, bodies) = channel();
+    std::thread::spawn(move || {
+        for (turn, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let _nobody_listens = seen.send(serde_json::from_slice(&body).unwrap());
+            stream.write_all(answers[turn.min(answers.len() - 1)].as_bytes()).unwrap();
+        }
+    });
+    (url, bodies)
+}
+
+pub fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
+}
+
+async fn open(test: &TestDb, clock: &Clock, url: &str) -> Notifications {
+    test.db.migrate(clock, &[("notifications", &MIGRATIONS)]).await.unwrap();
+    let allowed = EgressConfig { allow_addresses: vec!["127.0.0.1".to_owned()], ..EgressConfig::default() };
+    let config =
+        NotificationsConfig { discord_webhook_url: Secret::new(url), ..NotificationsConfig::default() };
+    let egress = Egress::new(&allowed).unwrap();
+    Notifications::open(test.db.clone(), clock.clone(), Lifecycle::new(), egress, config).unwrap()
+}
+
+fn clock() -> Clock {
+    Clock::manual(Time(1_762_856_400_000_000))
+}
+
+fn message(key: &str) -> Message {
+    Message {
+        team: "default".to_owned(),
+        key: key.to_owned(),
+        title: "Abnormal cpu of shop".to_owned(),
+        text: "look".to_owned(),
+        url: "https://github.com/a/shop".to_owned(),
+        fields: vec![("Score".to_owned(), "9".to_owned())],
+    }
+}
+
+async fn listed(notifications: &Notifications) -> Value {
+    let operation = notifications.capability().operations.remove(0);
+    operation.run(Call::new(Caller::operator(Face::Rest)), json!({})).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_message_is_sent_once_in_ten_minutes() {
+    for test in each_database().await {
+        let clock = clock();
+        let (url, bodies) = receiver(vec![answer("204 No Content", "", "")]);
+        let notifications = open(&test, &clock, &url).await;
+        assert!(notifications.raise(&message("shop|cpu")).await.unwrap());
+        assert!(!notifications.raise(&message("shop|cpu")).await.unwrap());
+        assert!(notifications.raise(&message("shop|memory")).await.unwrap());
+        assert_eq!(notifications.deliver_due().await.unwrap(), 2);
+        assert_eq!(notifications.deliver_due().await.unwrap(), 0);
+        let body = bodies.recv().unwrap();
+        assert_eq!(body["username"], "MCP-dangerous");
+        assert_eq!(body["embeds"][0]["color"], 0xE5_3935);
+        assert_eq!(body["embeds"][0]["url"], "https://github.com/a/shop");
+        clock.advance_seconds(599);
+        assert!(!notifications.raise(&message("shop|cpu")).await.unwrap());
+        clock.advance_seconds(1);
+        assert!(notifications.raise(&message("shop|cpu")).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn what_was_queued_by_a_server_that_died_is_sent_by_the_next() {
+    for test in each_database().await {
+        let clock = clock();
+        let (url, bodies) = receiver(vec![answer("204 No Content", "", "")]);
+        let first = open(&test, &clock, &url).await;
+        first.raise(&message("shop|cpu")).await.unwrap();
+        // It had claimed the delivery when it died.
+        let id = listed(&first).await["items"][0]["id"].as_str().unwrap().to_owned();
+        let now = clock.now();
+        assert!(first.inner.store.claim(&id, now, now.plus_seconds(30)).await.unwrap());
+        drop(first);
+        let second = open(&test, &clock, &url).await;
+        assert_eq!(second.deliver_due().await.unwrap(), 0, "the claim still holds");
+        clock.advance_seconds(31);
+        assert_eq!(second.deliver_due().await.unwrap(), 1);
+        assert!(bodies.recv().is_ok());
+        assert!(!second.raise(&message("shop|cpu")).await.unwrap(), "the key is remembered, too");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_webhook_is_tried_again_when_it_says_so() {
+    let test = sqlite().await;
+    let clock = clock();
+    let busy = answer("429 Too Many Requests", "Retry-After: 99\r\n", "{\"retry_after\": 40.5}");
+    let (url, _bodies) = receiver(vec![busy, answer("204 No Content", "", "")]);
+    let notifications = open(&test, &clock, &url).await;
+    notifications.raise(&message("shop|cpu")).await.unwrap();
+    assert_eq!(notifications.deliver_due().await.unwrap(), 0);
+    clock.advance_seconds(40);
+    assert_eq!(notifications.deliver_due().await.unwrap(), 0, "41 seconds were asked for");
+    clock.advance_seconds(1);
+    assert_eq!(notifications.deliver_due().await.unwrap(), 1);
+    let items = listed(&notifications).await;
+    assert_eq!((&items["items"][0]["state"], &items["items"][0]["attempts"]), (&json!("sent"), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_is_tried_with_growing_pauses_and_its_address_is_not_shown() {
+    let test = sqlite().await;
+    let clock = clock();
+    let (url, bodies) = receiver(vec![answer("500 Oh", "", "")]);
+    let notifications = open(&test, &clock, &url).await;
+    notifications.raise(&message("shop|cpu")).await.unwrap();
+    for pause in [2, 4, 8, 16] {
+        notifications.deliver_due().await.unwrap();
+        clock.advance_seconds(pause - 1);
+        notifications.deliver_due().await.unwrap();
+        clock.advance_seconds(1);
+    }
+    assert_eq!(bodies.try_iter().count(), 4, "not before the pause is over");
+    let items = listed(&notifications).await;
+    assert_eq!(items["items"][0]["reason"], "the webhook answered 500");
+    assert!(!items.to_string().contains("secret-token"));
+    let rows = notifications.inner.store.list(&["default".to_owned()], None, 10).await.unwrap();
+    assert!(!format!("{rows:?}").contains("secret-token"));
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_gone_ends_the_message_with_the_reason() {
+    let test = sqlite().await;
+    let clock = clock();
+    let (url, _bodies) = receiver(vec![answer("404 Not Found", "", "")]);
+    let notifications = open(&test, &clock, &url).await;
+    notifications.raise(&message("shop|cpu")).await.unwrap();
+    notifications.deliver_due().await.unwrap();
+    let items = listed(&notifications).await;
+    assert_eq!(items["items"][0]["state"], "failed");
+    assert_eq!(items["items"][0]["reason"], "the webhook answered 404");
+}
+
+#[tokio::test]
+async fn without_a_webhook_nothing_is_queued_and_the_key_is_remembered() {
+    let test = sqlite().await;
+    let notifications = open(&test, &clock(), "").await;
+    assert!(notifications.raise(&message("shop|cpu")).await.unwrap());
+    assert!(!notifications.raise(&message("shop|cpu")).await.unwrap());
+    assert_eq!(listed(&notifications).await["items"], json!([]));
+}
