@@ -129,11 +129,12 @@ pub(super) async fn create_plans(service: Planning, call: Call, input: CreatePla
     )?;
     let what_if = checked(&service, input.what_if)?;
     let mut results = BTreeMap::new();
-    for metric in input.metric_names.into_iter().take(MOST_METRICS) {
-        if !results.contains_key(&metric) {
-            let plan = service.plan(&call, &subject, &metric, &what_if).await?;
-            results.insert(metric, plan);
-        }
+    let mut metrics: Vec<String> = input.metric_names.into_iter().take(MOST_METRICS).collect();
+    metrics.sort();
+    metrics.dedup();
+    for metric in metrics {
+        let plan = service.plan(&call, &subject, &metric, &what_if).await?;
+        results.insert(metric, plan);
     }
     // What holds the most expensive need holds the others: flavors grow in all their sizes together.
     let advised = results.iter().filter(|(_, plan)| plan.recommendation.given);
