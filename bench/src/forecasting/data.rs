@@ -10,6 +10,11 @@ use flate2::read::GzDecoder;
 use opsroom_analytics::forecast::series::Series;
 use sha2::{Digest, Sha256};
 
+/// Hours and values.
+type Points = Vec<(i64, f64)>;
+/// The columns' names, and the rows.
+type Table = (Vec<String>, Vec<Vec<f64>>);
+
 /// One series of the file `hourly_series.csv.gz`.
 #[derive(Debug, Clone)]
 pub struct Named {
@@ -26,7 +31,7 @@ pub type Groups = BTreeMap<String, Vec<Named>>;
 pub fn groups(data: &Path) -> Result<Groups, Box<dyn Error>> {
     let path = data.join("metrics/hourly_series.csv.gz");
     let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut groups: BTreeMap<String, Vec<(String, Vec<(i64, f64)>)>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<(String, Points)>> = BTreeMap::new();
     for line in BufReader::new(GzDecoder::new(file)).lines().skip(1) {
         let line = line?;
         let mut fields = line.split(',');
@@ -70,7 +75,7 @@ pub fn is_test(uid: &str) -> bool {
 }
 
 /// A CSV file of numbers with a header; text columns are left out.
-pub fn table(path: &Path) -> Result<(Vec<String>, Vec<Vec<f64>>), Box<dyn Error>> {
+pub fn table(path: &Path) -> Result<Table, Box<dyn Error>> {
     let mut text = String::new();
     File::open(path).map_err(|e| format!("{}: {e}", path.display()))?.read_to_string(&mut text)?;
     let mut lines = text.lines();
