@@ -34,6 +34,11 @@ impl<T> Chunked<T> {
         self.len += 1;
     }
 
+    /// All values; the storage is given back as they are taken.
+    pub(super) fn into_values(self) -> impl Iterator<Item = T> {
+        self.chunks.into_iter().flatten()
+    }
+
     pub(super) fn get(&self, index: usize) -> &T {
         &self.chunks[index / CHUNK][index % CHUNK]
     }
