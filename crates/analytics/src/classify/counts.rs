@@ -87,7 +87,8 @@ mod tests {
         assert_eq!((at(&counts, 5), at(&counts, 4)), (2, 0));
         assert_eq!(distance(&counts, &count(&[5, 7, 7])), 1.0 + 1.0 + 4.0 + 1.0);
         assert_eq!(distance(&counts, &counts), 0.0);
-        let rows: [(&[u32], bool, f64); 3] = [(&[1, 2], true, 1.0), (&[2, 1], true, 2.0), (&[1, 2], false, 4.0)];
+        let rows: [(&[u32], bool, f64); 3] =
+            [(&[1, 2], true, 1.0), (&[2, 1], true, 2.0), (&[1, 2], false, 4.0)];
         let merged = merge(rows.into_iter());
         assert_eq!(merged.iter().map(|row| row.weight).collect::<Vec<_>>(), [4.0, 3.0]);
     }

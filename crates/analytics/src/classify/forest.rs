@@ -87,7 +87,8 @@ struct Grower<'a> {
 
 impl Grower<'_> {
     fn grow(mut self) -> Vec<Node> {
-        let mut waiting = vec![(self.leaf(&(0..self.rows.len()).collect::<Vec<_>>()), (0..self.rows.len()).collect())];
+        let mut waiting =
+            vec![(self.leaf(&(0..self.rows.len()).collect::<Vec<_>>()), (0..self.rows.len()).collect())];
         while let Some((node, members)) = waiting.pop() {
             let members: Vec<usize> = members;
             let share = self.nodes[node].share;

@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn the_event_of_anomalies_weighs_for_them_and_unknown_events_do_not_matter() {
         let row = |places: &[u32], anomalous| CountRow { counts: count(places), anomalous, weight: 1.0 };
-        let rows = [row(&[0, 1], false), row(&[0, 0, 1], false), row(&[0, 1, 2], true), row(&[0, 2, 2], true)];
+        let rows =
+            [row(&[0, 1], false), row(&[0, 0, 1], false), row(&[0, 1, 2], true), row(&[0, 2, 2], true)];
         let linear = Linear::fit(&rows, 3);
         for row in &rows {
             assert_eq!(linear.probability(&row.counts) > 0.5, row.anomalous);

@@ -23,8 +23,8 @@ impl Nearest {
         Self { rows }
     }
 
-    /// The probability of an anomaly: how much nearer the nearest anomaly is than the nearest normal row.
-    /// Rows at the very same counts answer by their weights.
+    /// The probability of an anomaly: by how much the nearest anomaly is nearer than the nearest normal
+    /// row. Rows at the very same counts answer by their weights.
     pub fn probability(&self, counts: &Counts) -> f64 {
         let (mut nearest, mut weights) = ([f64::INFINITY; 2], [0.0; 2]);
         for row in &self.rows {
@@ -35,15 +35,20 @@ impl Nearest {
                 weights[label] += row.weight;
             }
         }
-        match (weights, nearest) {
-            ([normal, anomalous], _) if normal + anomalous > 0.0 => anomalous / (normal + anomalous),
-            (_, [f64::INFINITY, f64::INFINITY]) => 0.5,
-            (_, [f64::INFINITY, _]) => 1.0,
-            (_, [_, f64::INFINITY]) => 0.0,
-            (_, [normal, anomalous]) => normal.sqrt() / (normal.sqrt() + anomalous.sqrt()),
+        let [normal, anomalous] = weights;
+        if normal + anomalous > 0.0 {
+            return anomalous / (normal + anomalous);
         }
+        let nearer = nearest[0].min(FAR) - nearest[1].min(FAR);
+        1.0 / (1.0 + (-SHARPNESS * nearer).exp())
     }
 }
+
+/// Log-odds for each unit by which one squared distance is below the other: one event more or less is
+/// strong evidence, as for a kernel of a third of a count.
+const SHARPNESS: f64 = 5.0;
+/// A squared distance that stands for no row of that label.
+const FAR: f64 = 1e6;
 
 /// Distinct normal sequences of training, to show what a sequence should have been.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,14 +113,16 @@ mod tests {
         let rows = [row(&[0, 1], false, 3.0), row(&[0, 1], true, 1.0), row(&[0, 2, 2], true, 1.0)];
         let nearest = Nearest::fit(&rows);
         assert_eq!(nearest.probability(&count(&[0, 1])), 0.25);
-        assert!(nearest.probability(&count(&[0, 2])) > 0.4);
+        assert!(nearest.probability(&count(&[0, 2, 2, 2])) > 0.99);
+        assert_eq!(nearest.probability(&count(&[0, 2])), 0.5);
         assert_eq!(nearest.probability(&count(&[0, 2, 2])), 1.0);
         assert_eq!(Nearest::fit(&[]).probability(&count(&[0])), 0.5);
     }
 
     #[test]
     fn the_nearest_normal_is_the_common_order_of_the_nearest_counts() {
-        let rows: [(&[u32], f64); 4] = [(&[0, 1, 2], 1.0), (&[0, 2, 1], 5.0), (&[3, 3], 1.0), (&[4; 600], 9.0)];
+        let rows: [(&[u32], f64); 4] =
+            [(&[0, 1, 2], 1.0), (&[0, 2, 1], 5.0), (&[3, 3], 1.0), (&[4; 600], 9.0)];
         let normals = Normals::fit(rows.into_iter());
         assert_eq!(normals.sequences().len(), 2);
         assert_eq!(normals.nearest(&count(&[0, 1, 2, 2])), Some(&[0, 2, 1][..]));

@@ -71,9 +71,14 @@ impl EventSpace {
             row.events.iter().for_each(|&event| used[event as usize] = true);
         }
         let events = dataset.events.iter().zip(used).filter(|(_, used)| *used);
-        let mut events: Vec<Event> = events.map(|(event, _)| event.clone()).collect();
+        Self::of_events(events.map(|(event, _)| event.clone()).collect())
+    }
+
+    /// The space of these events; of several with one id, the first.
+    pub fn of_events(mut events: Vec<Event>) -> Result<Self, ClassifyError> {
         // By id, so that the order of rows does not change the model.
         events.sort_by(|a, b| a.id.cmp(&b.id));
+        events.dedup_by(|a, b| a.id == b.id);
         let given = events.iter().filter(|event| event.vector.is_some()).count();
         let text = TextModel::fit(events.iter().filter_map(|event| event.template.as_deref()));
         let (source, vectors) = if given == 0 {
@@ -141,7 +146,9 @@ fn given_vectors(events: &[Event]) -> Result<Vec<Vec<f32>>, ClassifyError> {
         let expected = *width.get_or_insert(vector.len());
         if vector.len() != expected || expected == 0 {
             let (id, found) = (&event.id, vector.len());
-            return Err(data(format!("the vector of event {id} has {found} numbers, others have {expected}")));
+            return Err(data(format!(
+                "the vector of event {id} has {found} numbers, others have {expected}"
+            )));
         }
         if vector.iter().any(|value| !value.is_finite()) {
             return Err(data(format!("the vector of event {} holds a number that is not finite", event.id)));
@@ -195,13 +202,16 @@ mod tests {
     #[test]
     fn given_vectors_are_used_and_checked() {
         let vector = |x: f32| Some(vec![x, 1.0, 0.0]);
-        let space = EventSpace::fit(&dataset(&[("a", None, vector(1.0)), ("b", None, vector(-1.0))])).unwrap();
+        let space =
+            EventSpace::fit(&dataset(&[("a", None, vector(1.0)), ("b", None, vector(-1.0))])).unwrap();
         assert_eq!((space.source, space.width), (Source::Given, 3));
-        let relations = space.relate(&dataset(&[("c", None, vector(0.9)), ("d", None, Some(vec![0.0, 0.0, 5.0]))]));
+        let relations =
+            space.relate(&dataset(&[("c", None, vector(0.9)), ("d", None, Some(vec![0.0, 0.0, 5.0]))]));
         assert!(matches!(relations[0], Relation::Near(0, _)));
         assert!(matches!(&relations[1], Relation::Unknown(Some(v)) if v.len() == 3));
         for (wrong, part) in [(None, "event b has no vector"), (Some(vec![1.0]), "event b has 1 numbers")] {
-            let error = EventSpace::fit(&dataset(&[("a", None, vector(1.0)), ("b", None, wrong)])).unwrap_err();
+            let error =
+                EventSpace::fit(&dataset(&[("a", None, vector(1.0)), ("b", None, wrong)])).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
         }
     }

@@ -103,7 +103,9 @@ fn parts(text: &str) -> Vec<(u64, f64)> {
         parts.push((hash(b'w', word), 1.0));
         let letters: Vec<char> = format!("<{word}>").chars().take(64).collect();
         let runs: Vec<String> = (3..=5)
-            .flat_map(|length| letters.windows(length).map(|run| run.iter().collect()).collect::<Vec<String>>())
+            .flat_map(|length| {
+                letters.windows(length).map(|run| run.iter().collect()).collect::<Vec<String>>()
+            })
             .collect();
         let share = SUBWORDS / (runs.len().max(1) as f64).sqrt();
         parts.extend(runs.iter().map(|run| (hash(b's', run), share)));
@@ -113,7 +115,7 @@ fn parts(text: &str) -> Vec<(u64, f64)> {
 }
 
 /// FNV-1a of 64 bits (Fowler, Noll, Vo), begun with the kind of part.
-fn hash(kind: u8, text: &str) -> u64 {
+pub(super) fn hash(kind: u8, text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().fold(step(0xcbf2_9ce4_8422_2325, kind), step)
 }
@@ -144,7 +146,8 @@ mod tests {
             ("Delete of block <*> in file <*> started", 3),
         ] {
             let vector = model.vector(reworded).unwrap();
-            let near = (0..4).max_by(|&a, &b| cosine(&vector, &known[a]).total_cmp(&cosine(&vector, &known[b])));
+            let near =
+                (0..4).max_by(|&a, &b| cosine(&vector, &known[a]).total_cmp(&cosine(&vector, &known[b])));
             assert_eq!(near, Some(from), "{reworded}");
         }
     }
@@ -161,7 +164,10 @@ mod tests {
 
     #[test]
     fn words_are_cut_at_signs_and_capitals() {
-        assert_eq!(words("blockMap updated:<*> NameSystem.addStoredBlock"), ["block", "map", "updated", "name", "system", "add", "stored", "block"]);
+        assert_eq!(
+            words("blockMap updated:<*> NameSystem.addStoredBlock"),
+            ["block", "map", "updated", "name", "system", "add", "stored", "block"]
+        );
         assert!(words(&"ä".repeat(10_000)).len() == 1);
     }
 }
