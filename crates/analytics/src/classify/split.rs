@@ -77,7 +77,7 @@ fn deal(groups: Vec<Vec<usize>>, shares: &[f64], in_turn: bool, parts: &mut [Vec
 #[cfg(test)]
 mod tests {
     use super::{Order, split};
-    use crate::classify::dataset::{Dataset, Row};
+    use crate::classify::dataset::{Dataset, Event, Row};
     use crate::recurrent::random::Random;
 
     fn dataset() -> Dataset {
@@ -86,7 +86,9 @@ mod tests {
             let kind = random.below(200) as u32;
             Row { events: vec![kind % 7, kind], anomalous: Some(kind % 5 == 0), weight: 1.0 }
         };
-        Dataset { events: Vec::new(), rows: (0..2000).map(|_| row()).collect() }
+        let rows = (0..2000).map(|_| row()).collect();
+        let event = |id: usize| Event { id: id.to_string(), ..Event::default() };
+        Dataset { events: (0..200).map(event).collect(), rows }
     }
 
     #[test]

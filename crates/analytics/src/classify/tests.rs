@@ -22,6 +22,8 @@ const TEMPLATES: [&str; 6] = [
     "Redundant replica deleted",
 ];
 
+const EPOCHS: usize = 4;
+
 /// Sessions of six events; one with event 4, or with event 5 before event 0, is an anomaly.
 fn dataset(rows: usize, seed: u64) -> Dataset {
     let mut random = Random::new(seed);
@@ -46,7 +48,7 @@ fn dataset(rows: usize, seed: u64) -> Dataset {
 fn config(method: Option<Method>) -> FitConfig {
     let mut config = FitConfig { method, expected_share: None, network: NetworkConfig::default() };
     config.network.hidden = 6;
-    config.network.training.epochs = 4;
+    config.network.training.epochs = EPOCHS;
     config.network.training.batch_size = 16;
     config
 }
@@ -180,7 +182,7 @@ fn progress_grows_to_the_end_and_a_break_cancels() {
         };
         let model = fit(&dataset(120, 1), None, &config(method), &mut watch).unwrap();
         assert!(last > 0.9 || model.detector.method() != Method::Network);
-        assert!(method.is_none() || epochs == 4);
+        assert!(method.is_none() || epochs == EPOCHS);
         let error =
             fit(&dataset(120, 1), None, &config(method), &mut |_| ControlFlow::Break(())).unwrap_err();
         assert_eq!(error, ClassifyError::Cancelled);
