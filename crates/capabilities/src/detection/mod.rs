@@ -15,6 +15,7 @@
 mod causes;
 pub mod demo;
 mod grouping;
+pub mod learned;
 pub mod model;
 mod operations;
 mod report;

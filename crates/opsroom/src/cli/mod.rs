@@ -14,7 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use opsroom_core::telemetry::printable;
 use opsroom_core::{Error, Kind, Result};
 
-use crate::files_cli;
+use crate::files_cli::{self, learned};
 
 /// An operations room for AI agents and the people they work for.
 #[derive(Parser)]
@@ -60,6 +60,14 @@ enum Command {
     Detect(files_cli::DetectArgs),
     /// Show the templates of a log's lines
     Templates(files_cli::TemplatesArgs),
+    /// Train a detector on labelled sequences of events
+    Train(learned::TrainArgs),
+    /// Judge sequences of events with a trained model
+    Predict(learned::PredictArgs),
+    /// Measure a trained model on labelled sequences
+    Evaluate(learned::EvaluateArgs),
+    /// Take a model over from a file: one of ours, or a PyTorch checkpoint, which is never executed
+    ImportModel(learned::ImportModelArgs),
     /// Print a new setup link for the administrator, while there is none
     SetupLink,
     /// Make or update the tables in the database
@@ -132,6 +140,10 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     match cli.command {
         Command::Detect(args) => Ok(files_cli::detect(args)),
         Command::Templates(args) => Ok(files_cli::templates(args)),
+        Command::Train(args) => Ok(learned::train(args)),
+        Command::Predict(args) => Ok(learned::predict(args)),
+        Command::Evaluate(args) => Ok(learned::evaluate(args)),
+        Command::ImportModel(args) => Ok(learned::import_model(args, server::data_dir(&cli.place))),
         Command::Config(command) => admin::config(&cli.place, command),
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),
