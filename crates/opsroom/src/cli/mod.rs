@@ -130,6 +130,13 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     // The commands that need no list of operations are the ones that must start fast.
     let fixed = Cli::command();
     let named = first_word(&arguments);
+    // `import-model FILE` needs no server; with `--path` it is the operation, on a file of the server.
+    let by_path = |argument: &OsString| argument.to_string_lossy().starts_with("--path");
+    let on_server = named.as_deref() == Some("import-model") && arguments.iter().any(by_path);
+    let fixed = match on_server {
+        true => fixed.mut_subcommand("import-model", |file| file.name("import-model-file").hide(true)),
+        false => fixed,
+    };
     let is_fixed =
         named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
     if !is_fixed {

@@ -1,6 +1,5 @@
 //! `opsroom train`, `predict`, `evaluate` and `import-model`: detectors that learn from labelled sequences.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -229,11 +228,7 @@ fn dataset(data: &Path, templates: Option<&Path>) -> Result<Dataset> {
     let texts = templates.map(|path| read::templates(open_named(path)?)).transpose()?;
     let mut dataset = read::sequences(open_named(data)?)?;
     if let Some(texts) = texts {
-        // Texts of events that no row has would be kept in the model and make it larger.
-        let used: BTreeSet<&str> = dataset.events.iter().map(|event| event.id.as_str()).collect();
-        let texts = texts.iter().filter(|(id, _)| used.contains(id.as_str()));
-        let texts = texts.map(|(id, text)| (id.clone(), text.clone())).collect();
-        dataset.add_templates(&texts);
+        read::add_used(&mut dataset, &texts);
     }
     Ok(dataset)
 }

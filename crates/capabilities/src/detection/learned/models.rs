@@ -12,7 +12,7 @@ use opsroom_analytics::classify::foreign::checkpoint;
 use opsroom_analytics::classify::model::Model;
 use opsroom_analytics::classify::predict::Verdict;
 use opsroom_core::files::{Opened, Roots};
-use opsroom_core::{Error, Result};
+use opsroom_core::{Error, Kind, Result};
 
 use super::{refused, refused_of};
 
@@ -43,15 +43,67 @@ pub fn read(name: &str, bytes: &[u8]) -> Result<Model> {
 /// # Errors
 /// Those of [`read`], and `Invalid` for a file that is too large.
 pub fn read_opened(opened: Opened) -> Result<Model> {
-    use std::io::Read;
     let name = opened.path.display().to_string();
+    read_named(&name, opened)
+}
+
+/// As [`read_opened`], of a file that the caller knows by this name.
+///
+/// # Errors
+/// Those of [`read_opened`].
+pub fn read_named(name: &str, opened: Opened) -> Result<Model> {
+    use std::io::Read;
     let mut bytes = Vec::new();
     let read_all = opened.file.take(MAX_MODEL_BYTES + 1).read_to_end(&mut bytes);
     read_all.map_err(|error| Error::unavailable(format!("{name} cannot be read: {error}")))?;
     if bytes.len() as u64 > MAX_MODEL_BYTES {
         return Err(Error::invalid(format!("{name} has more than {MAX_MODEL_BYTES} bytes, and is no model")));
     }
-    read(&name, &bytes)
+    read(name, &bytes)
+}
+
+/// Whether a file of this name is a model to list: a run's checkpoints are not.
+pub fn is_model_file(name: &str) -> bool {
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    matches!(ending, ENDING | "pkl" | "pt") && stem != "checkpoint"
+}
+
+/// The file of a model below the folder of models, and its path there. Names that the first server would
+/// have given (`...model_param0.pkl`) find the file in their place.
+///
+/// # Errors
+/// `NotFound` when there is none, `Forbidden` for a path that leaves the folder.
+pub fn place(folder: &Roots, path: &str) -> Result<(String, Opened)> {
+    let path = path.trim_start_matches("./");
+    let stem = path.strip_suffix(".pkl").unwrap_or(path);
+    let missing = match folder.open_read(path) {
+        Ok(opened) => return Ok((path.to_owned(), opened)),
+        Err(error) if error.kind == Kind::NotFound => error,
+        Err(error) => return Err(about(error)),
+    };
+    let instead = format!("{stem}.{ENDING}");
+    folder.open_read(&instead).map(|opened| (instead, opened)).map_err(|_| about(missing))
+}
+
+fn about(error: Error) -> Error {
+    Error { message: format!("model_path: {}; list_models has the models' paths", error.message), ..error }
+}
+
+/// Reads a model below the folder of models.
+///
+/// # Errors
+/// Those of [`place`] and of [`read`].
+pub fn find(folder: &Roots, path: &str) -> Result<Model> {
+    let (path, opened) = place(folder, path)?;
+    read_named(&path, opened)
+}
+
+/// Writes a model in place of what was there.
+///
+/// # Errors
+/// `Unavailable` when the disk does not take it; what was there stays then.
+pub fn replace(folder: &Roots, path: &str, model: &Model) -> Result<()> {
+    folder.replace(path, &to_bytes(model)?).map(drop)
 }
 
 /// A model's file.
@@ -130,8 +182,6 @@ pub fn save_new(folder: &Roots, name: &str, model: &Model) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use opsroom_core::Kind;
-
     use super::*;
 
     #[test]
