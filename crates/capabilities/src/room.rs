@@ -21,7 +21,8 @@ use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Er
 use serde_json::Value;
 use tracing::Instrument;
 
-use crate::detection::Detection;
+use crate::detection::learned::Learned;
+use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
@@ -100,6 +101,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
+        ("detection", &detection::MIGRATIONS),
     ]
 }
 
@@ -150,7 +152,9 @@ impl Room {
             identity.capability(),
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
-            Detection::new(roots).capability(),
+            Detection::new(roots.clone())
+                .learning(Learned::new(roots, &config.data_dir, database.clone(), clock.clone()))
+                .capability(),
             notifications.capability(),
             planning.capability(),
         ];

@@ -71,12 +71,14 @@ pub struct Call {
     pub progress: Progress,
     /// Set when the caller or the server wants the work to stop.
     pub cancel: CancellationToken,
+    /// The id of the job that the call is, when it is one.
+    pub job: Option<String>,
 }
 
 impl Call {
     /// A call whose progress nobody watches.
     pub fn new(caller: Caller) -> Self {
-        Self { caller, progress: Progress::silent(), cancel: CancellationToken::new() }
+        Self { caller, progress: Progress::silent(), cancel: CancellationToken::new(), job: None }
     }
 }
 

@@ -26,6 +26,15 @@ fn log() -> String {
     (0..200).map(line).collect()
 }
 
+/// Sequences of events; those with event 5 are anomalies.
+fn labelled() -> String {
+    let row = |n: usize| {
+        let repeated = "4 ".repeat(n % 7);
+        if n.is_multiple_of(3) { format!("1 2 {repeated}5 3,1\n") } else { format!("1 2 3 {repeated}2,0\n") }
+    };
+    std::iter::once("sequence,label\n".to_owned()).chain((0..60).map(row)).collect()
+}
+
 struct Server {
     process: Child,
     folder: tempfile::TempDir,
@@ -36,6 +45,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("files")).unwrap();
+        std::fs::write(folder.path().join("files/train.csv"), labelled()).unwrap();
         let mut process = Command::new(BINARY)
             .arg("--data-dir")
             .arg(folder.path())
@@ -214,6 +225,21 @@ fn story() -> Vec<(&'static str, Value)> {
         ("detect_anomalies", json!({ "text": log(), "limit": 3 })),
         ("detect_anomalies", json!({ "text": log(), "session": "(" })),
         ("detect_anomalies", json!({ "path": "../../etc/passwd" })),
+        ("register_dataset", json!({ "name": "mine", "path": "train.csv" })),
+        ("register_dataset", json!({ "name": "mine", "path": "../train.csv" })),
+        ("list_datasets", json!({})),
+        ("describe_dataset", json!({ "name": "mine" })),
+        ("train_federated_model", json!({ "data_type": "mine", "num_clients": 1 })),
+        ("train_centralized_model", json!({ "data_type": "mine", "method": "tree", "output_dir": "mine" })),
+        ("get_training_status", json!({ "model_type": "both" })),
+        ("get_training_results", json!({})),
+        ("predict_logs", json!({ "model_path": "mine/model_param.pkl" })),
+        ("evaluate_model", json!({ "model_path": "mine/model_param.pkl", "data_type": "mine" })),
+        ("list_models", json!({})),
+        ("get_model", json!({ "model_path": "mine/model_param.pkl" })),
+        ("export_model", json!({ "model_path": "mine/model_param.pkl", "path": "out.safetensors" })),
+        ("import_model", json!({ "path": "out.safetensors", "name": "kept" })),
+        ("delete_model", json!({ "model_path": "kept" })),
         ("analyze_logs", json!({ "text": log() })),
         ("list_log_templates", json!({ "text": log() })),
         ("ingest_metrics", json!({ "service_id": "shop", "metric_name": "avg_cpu", "csv": metrics() })),
@@ -286,7 +312,8 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
-    const DIFFER: [&str; 13] = [
+    const DIFFER: [&str; 14] = [
+        "took_seconds",
         "face",
         "uptime_seconds",
         "took_ms",

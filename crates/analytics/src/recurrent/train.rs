@@ -143,7 +143,8 @@ impl Training {
         }
     }
 
-    fn rate(&self, done: f64) -> f64 {
+    /// The learning rate when this share of the run is done.
+    pub fn rate(&self, done: f64) -> f64 {
         let share = match self.schedule {
             Schedule::Constant => 1.0,
             Schedule::Cosine => 0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),

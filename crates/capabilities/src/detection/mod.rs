@@ -15,6 +15,7 @@
 mod causes;
 pub mod demo;
 mod grouping;
+pub mod learned;
 pub mod model;
 mod operations;
 mod report;
@@ -26,18 +27,26 @@ mod tests;
 use opsroom_core::files::Roots;
 use opsroom_core::{Capability, Effect, Operation};
 
+use learned::Learned;
+pub use learned::MIGRATIONS;
 pub use run::{Request, detect};
 
 /// The operations of detection. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Detection {
     roots: Roots,
+    learned: Option<Learned>,
 }
 
 impl Detection {
     /// Detection in logs below these roots.
     pub fn new(roots: Roots) -> Self {
-        Self { roots }
+        Self { roots, learned: None }
+    }
+
+    /// With detectors that learn from labelled sequences.
+    pub fn learning(self, learned: Learned) -> Self {
+        Self { learned: Some(learned), ..self }
     }
 
     /// The operations of this capability.
@@ -54,6 +63,7 @@ impl Detection {
             )
             .long(),
         ];
+        capability.operations.extend(self.learned.iter().flat_map(Learned::operations));
         capability
     }
 }

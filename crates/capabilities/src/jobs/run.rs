@@ -304,7 +304,8 @@ impl Jobs {
         call: Call,
         input: Value,
     ) -> Result<Value> {
-        let call = Call { progress: self.progress(live, &call), cancel: live.cancel.clone(), ..call };
+        let (progress, job) = (self.progress(live, &call), Some(live.id.clone()));
+        let call = Call { progress, cancel: live.cancel.clone(), job, ..call };
         let watched = live.clone();
         let patience = Duration::from_secs(u64::from(self.inner.config.stop_seconds));
         let work = async move { stoppable(&watched, patience, operation.run(call, input)).await };

@@ -14,7 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use opsroom_core::telemetry::printable;
 use opsroom_core::{Error, Kind, Result};
 
-use crate::files_cli;
+use crate::files_cli::{self, learned};
 
 /// An operations room for AI agents and the people they work for.
 #[derive(Parser)]
@@ -62,6 +62,14 @@ enum Command {
     Templates(files_cli::TemplatesArgs),
     /// Forecast the hours after each series of a CSV file
     Forecast(files_cli::ForecastArgs),
+    /// Train a detector on labelled sequences of events
+    Train(learned::TrainArgs),
+    /// Judge sequences of events with a trained model
+    Predict(learned::PredictArgs),
+    /// Measure a trained model on labelled sequences
+    Evaluate(learned::EvaluateArgs),
+    /// Take a model over from a file: one of ours, or a PyTorch checkpoint, which is never executed
+    ImportModel(learned::ImportModelArgs),
     /// Print a new setup link for the administrator, while there is none
     SetupLink,
     /// Make or update the tables in the database
@@ -124,6 +132,13 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     // The commands that need no list of operations are the ones that must start fast.
     let fixed = Cli::command();
     let named = first_word(&arguments);
+    // `import-model FILE` needs no server; with `--path` it is the operation, on a file of the server.
+    let by_path = |argument: &OsString| argument.to_string_lossy().starts_with("--path");
+    let on_server = named.as_deref() == Some("import-model") && arguments.iter().any(by_path);
+    let fixed = match on_server {
+        true => fixed.mut_subcommand("import-model", |file| file.name("import-model-file").hide(true)),
+        false => fixed,
+    };
     let is_fixed =
         named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
     if !is_fixed {
@@ -135,6 +150,10 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Detect(args) => Ok(files_cli::detect(args)),
         Command::Templates(args) => Ok(files_cli::templates(args)),
         Command::Forecast(args) => Ok(files_cli::forecast(args)),
+        Command::Train(args) => Ok(learned::train(args)),
+        Command::Predict(args) => Ok(learned::predict(args)),
+        Command::Evaluate(args) => Ok(learned::evaluate(args)),
+        Command::ImportModel(args) => Ok(learned::import_model(args, server::data_dir(&cli.place))),
         Command::Config(command) => admin::config(&cli.place, command),
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),

@@ -1,14 +1,16 @@
-//! The commands that people run on files by hand: `opsroom detect`, `opsroom templates` and
-//! `opsroom forecast`.
+//! The commands that people run on files by hand: `opsroom detect`, `templates`, `forecast`, `train`,
+//! `predict`, `evaluate` and `import-model`.
 //!
-//! They need no server and no data folder, and read what their user can read. Answers go to standard
-//! output, everything else (progress, warnings, errors) to standard error. Exit codes are those of every
+//! They need no server, and read what their user can read; only `import-model` writes to a data folder.
+//! Answers go to standard output, everything else (progress, warnings, errors) to standard error. Exit codes are those of every
 //! command: 0 when an answer was given, abnormal or not; 2 for input that cannot be used; 3 for a file that
 //! does not exist; 4 for one that may not be read.
 
 mod anomalies;
 mod bar;
 mod forecast;
+pub mod learned;
+mod learned_text;
 mod out;
 mod templates;
 

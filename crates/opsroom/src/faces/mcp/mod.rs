@@ -84,7 +84,7 @@ impl ServerHandler for McpServer {
                 format!("there is no tool {:?} for this key; tools/list names those there are", request.name);
             return Err(ErrorData::invalid_params(message, None));
         };
-        let call = Call { caller, progress: progress(&context), cancel: context.ct.clone() };
+        let call = Call { progress: progress(&context), cancel: context.ct.clone(), ..Call::new(caller) };
         let input = request.arguments.map_or_else(|| json!({}), Value::Object);
         // The client's trace goes on here: over stdio, and where a proxy made the HTTP request's own.
         let span = tracing::info_span!("tool", traceparent = context.meta.get_traceparent());

@@ -1,0 +1,216 @@
+//! Datasets below the folders that are open to callers: CSV files, and folders in LogRobust's layout.
+//!
+//! A folder has `data.npy` and `label.npy` (all rows), or `data_{k}.npy` (also `eventIndex_{k}.npy`) and
+//! `label_{k}.npy` for each client k, perhaps in `data`, `fedlog` or `Fedlog/data`; and a pickle of vectors.
+
+use std::collections::BTreeMap;
+
+use opsroom_analytics::classify::arrays::{self, Padding};
+use opsroom_analytics::classify::dataset::Dataset;
+use opsroom_analytics::classify::foreign::npy::{self, NpyArray};
+use opsroom_analytics::classify::foreign::vectors::read_event_vectors;
+use opsroom_analytics::classify::split::{Order, split};
+use opsroom_core::files::Roots;
+use opsroom_core::{Error, Kind, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{read, refused_of};
+
+/// Bytes of an array's file, at most.
+const MAX_ARRAY_BYTES: u64 = 1 << 30;
+/// Bytes of a pickle of vectors, at most.
+const MAX_VECTOR_BYTES: u64 = 256 << 20;
+/// Clients of a dataset that are looked for.
+pub const MAX_CLIENTS: usize = 1000;
+
+/// Where a dataset is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spec {
+    /// Its name: the `data_type` of training.
+    pub name: String,
+    /// A CSV of sequences, or a folder in LogRobust's layout, below the configured roots.
+    pub path: String,
+    /// The events' texts.
+    pub templates: Option<String>,
+    /// The pickle of the events' vectors, when it is not in the folder.
+    pub vectors: Option<String>,
+}
+
+/// The dataset that a name means when nobody has registered it: `aliyun` and `cmcc` are folders of these
+/// names, or the root itself when it holds their files.
+pub fn built_in(files: &Roots, name: &str) -> Option<Spec> {
+    if !matches!(name, "aliyun" | "cmcc") {
+        return None;
+    }
+    let path = if files.list(name, 1).is_ok() { name } else { "" };
+    Some(Spec { name: name.to_owned(), path: path.to_owned(), templates: None, vectors: None })
+}
+
+impl Spec {
+    fn is_table(&self) -> bool {
+        self.path.to_ascii_lowercase().ends_with(".csv")
+    }
+
+    /// Whether there is a file of it.
+    pub fn is_there(&self, files: &Roots) -> bool {
+        let whole = [self.at("data.npy"), self.at("data/data.npy")];
+        first(files, &whole).is_ok_and(|found| found.is_some())
+            || self.client_files(files, 1).is_ok_and(|found| !found.is_empty())
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// `NotFound` for a file that is not there, `Forbidden` for one outside the roots, `Invalid`, naming the
+    /// file, for one that cannot be used.
+    pub fn whole(&self, files: &Roots, padding: Padding) -> Result<Dataset> {
+        if self.is_table() {
+            return self.with_texts(files, read::sequences(files.open_read(&self.path)?)?);
+        }
+        let found = first(files, &[self.at("data.npy"), self.at("data/data.npy")])?;
+        if let Some(data) = found {
+            let labels = data.trim_end_matches("data.npy").to_owned() + "label.npy";
+            return self.arrays(files, &data, &labels, padding);
+        }
+        let clients = self.client_files(files, MAX_CLIENTS)?;
+        if clients.is_empty() {
+            return Err(Error::not_found(format!(
+                "the dataset {} has neither `{}` nor `{}`; register_dataset says where a dataset is",
+                self.name,
+                self.at("data.npy"),
+                self.at("data_0.npy")
+            )));
+        }
+        let parts: Vec<Dataset> = clients
+            .iter()
+            .map(|(data, labels)| self.arrays(files, data, labels, padding))
+            .collect::<Result<_>>()?;
+        Ok(Dataset::join(&parts))
+    }
+
+    /// The rows of each of `wanted` clients: those of its own files as far as there are such, else parts of
+    /// all rows, dealt out by `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Spec::whole`].
+    pub fn clients(&self, files: &Roots, wanted: usize, seed: u64) -> Result<Vec<Dataset>> {
+        let found = if self.is_table() { Vec::new() } else { self.client_files(files, wanted)? };
+        if !found.is_empty() {
+            let read = |(data, labels): &(String, String)| self.arrays(files, data, labels, Padding::Dropped);
+            return found.iter().map(read).collect();
+        }
+        let whole = self.whole(files, Padding::Dropped)?;
+        let parts = split(&whole, &vec![1.0; wanted], Order::Stratified(seed));
+        Ok(parts.iter().map(|places| whole.select(places)).collect())
+    }
+
+    /// The rows of one client's own files.
+    ///
+    /// # Errors
+    /// `NotFound` when it has none, and those of [`Spec::whole`].
+    pub fn client(&self, files: &Roots, client: usize, padding: Padding) -> Result<Dataset> {
+        let found = if self.is_table() { Vec::new() } else { self.client_files(files, client + 1)? };
+        let Some((data, labels)) = found.get(client) else {
+            return Err(Error::not_found(format!(
+                "the dataset {} has files of {} clients, numbered from 0, and none of client {client}",
+                self.name,
+                found.len()
+            )));
+        };
+        self.arrays(files, data, labels, padding)
+    }
+
+    /// How many clients have files of their own.
+    ///
+    /// # Errors
+    /// Those of looking for a file.
+    pub fn client_count(&self, files: &Roots) -> Result<usize> {
+        if self.is_table() { Ok(0) } else { Ok(self.client_files(files, MAX_CLIENTS)?.len()) }
+    }
+
+    /// The files of the first clients, at most `most`.
+    fn client_files(&self, files: &Roots, most: usize) -> Result<Vec<(String, String)>> {
+        for folder in ["fedlog/", "Fedlog/data/", "data/", ""] {
+            for stem in ["data", "eventIndex"] {
+                let name = |k: usize| self.at(&format!("{folder}{stem}_{k}.npy"));
+                let mut found = Vec::new();
+                while found.len() < most.min(MAX_CLIENTS) && exists(files, &name(found.len()))? {
+                    let k = found.len();
+                    found.push((name(k), self.at(&format!("{folder}label_{k}.npy"))));
+                }
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn arrays(&self, files: &Roots, data: &str, labels: &str, padding: Padding) -> Result<Dataset> {
+        let (sequences, label) = (array(files, data)?, array(files, labels)?);
+        let vectors = self.event_vectors(files)?;
+        let dataset = arrays::dataset(&sequences, Some(&label), vectors.as_ref(), padding)
+            .map_err(|error| refused_of(data, error))?;
+        self.with_texts(files, dataset)
+    }
+
+    /// The vectors of a folder's events; without any, the events' texts must be given.
+    fn event_vectors(&self, files: &Roots) -> Result<Option<BTreeMap<String, Vec<f32>>>> {
+        let named = match &self.vectors {
+            Some(path) => vec![path.clone()],
+            None => {
+                let own = self.at(&format!("EventId2WordVecter_{}.pickle", self.name));
+                vec![own, self.at("EventId2WordVecter.pickle")]
+            }
+        };
+        let Some(path) = first(files, &named)? else {
+            if self.templates.is_some() {
+                return Ok(None);
+            }
+            return Err(Error::not_found(format!(
+                "there is no `{}` with the vectors of the events of {}",
+                named[named.len() - 1],
+                self.name
+            )));
+        };
+        let bytes = files.read(&path, MAX_VECTOR_BYTES)?;
+        read_event_vectors(&bytes).map(Some).map_err(|error| refused_of(&path, error))
+    }
+
+    fn with_texts(&self, files: &Roots, mut dataset: Dataset) -> Result<Dataset> {
+        if let Some(path) = &self.templates {
+            let texts = read::templates(files.open_read(path)?)?;
+            read::add_used(&mut dataset, &texts);
+        }
+        Ok(dataset)
+    }
+
+    /// A file of the dataset's folder.
+    fn at(&self, name: &str) -> String {
+        let folder = self.path.trim_end_matches('/');
+        if matches!(folder, "" | ".") { name.to_owned() } else { format!("{folder}/{name}") }
+    }
+}
+
+fn array(files: &Roots, path: &str) -> Result<NpyArray> {
+    let bytes = files.read(path, MAX_ARRAY_BYTES)?;
+    npy::read(&bytes).map_err(|error| refused_of(path, error))
+}
+
+fn exists(files: &Roots, path: &str) -> Result<bool> {
+    match files.open_read(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn first(files: &Roots, paths: &[String]) -> Result<Option<String>> {
+    for path in paths {
+        if exists(files, path)? {
+            return Ok(Some(path.clone()));
+        }
+    }
+    Ok(None)
+}
