@@ -57,7 +57,8 @@ pub fn distance(a: &Counts, b: &Counts) -> f64 {
             (None, None) => return sum,
             (Some(x), Some(y)) if x.0 == y.0 => {
                 let difference = f64::from(x.1) - f64::from(y.1);
-                (a.next(), b.next());
+                a.next();
+                b.next();
                 difference
             }
             (Some(x), y) if y.is_none_or(|y| x.0 < y.0) => {

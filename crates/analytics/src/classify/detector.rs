@@ -166,6 +166,7 @@ pub struct Network {
 }
 
 /// A fitted detector.
+#[expect(clippy::large_enum_variant, reason = "a program holds few of them")]
 #[derive(Clone, Debug)]
 pub enum Detector {
     /// LogRobust's network.

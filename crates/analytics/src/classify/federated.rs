@@ -61,7 +61,7 @@ impl Privacy {
 
     fn check(&self) -> Result<(), ClassifyError> {
         let usable = |value: f64| value > 0.0 && value.is_finite();
-        if !usable(self.clip) || !usable(self.noise) || !(self.delta > 0.0 && self.delta < 1.0) {
+        if !(usable(self.clip) && usable(self.noise) && self.delta > 0.0 && self.delta < 1.0) {
             return Err(data(format!(
                 "privacy needs a clip and a noise above 0 and a delta in (0, 1), not {}, {} and {}",
                 self.clip, self.noise, self.delta

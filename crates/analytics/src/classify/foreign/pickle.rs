@@ -237,7 +237,7 @@ impl Machine {
     pub(super) fn set_items(&mut self, items: &[At]) -> Result<(), ClassifyError> {
         let top = self.top()?;
         match &mut self.values[top] {
-            Value::Dict(pairs) if items.len() % 2 == 0 => {
+            Value::Dict(pairs) if items.len().is_multiple_of(2) => {
                 pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
             other => return Err(refuse(format!("pairs are set in {}", kind(other)))),
