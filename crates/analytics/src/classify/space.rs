@@ -169,7 +169,10 @@ mod tests {
     use super::{EventSpace, Relation, Source};
     use crate::classify::dataset::{Builder, Dataset, Row};
 
-    fn dataset(ids: &[(&str, Option<&str>, Option<Vec<f32>>)]) -> Dataset {
+    /// Its name, its template, its vector.
+    type Given<'a> = (&'a str, Option<&'a str>, Option<Vec<f32>>);
+
+    fn dataset(ids: &[Given]) -> Dataset {
         let mut builder = Builder::default();
         for (id, template, vector) in ids {
             let place = builder.event(id);

@@ -84,7 +84,7 @@ mod tests {
         let mut random = Random::new(1);
         let mut row = || {
             let kind = random.below(200) as u32;
-            Row { events: vec![kind % 7, kind], anomalous: Some(kind % 5 == 0), weight: 1.0 }
+            Row { events: vec![kind % 7, kind], anomalous: Some(kind.is_multiple_of(5)), weight: 1.0 }
         };
         let rows = (0..2000).map(|_| row()).collect();
         let event = |id: usize| Event { id: id.to_string(), ..Event::default() };

@@ -72,10 +72,10 @@ fn rows(count: usize, salt: usize) -> Vec<(Vec<i64>, bool)> {
         let mut ids = vec![1, 2, 1, 3];
         ids.extend(std::iter::repeat_n(4, at % 5));
         ids.rotate_left(at % 4);
-        let odd = at % 3 == 0;
+        let odd = at.is_multiple_of(3);
         ids.push(if !odd {
             2
-        } else if at % 2 == 0 {
+        } else if at.is_multiple_of(2) {
             5
         } else {
             6
