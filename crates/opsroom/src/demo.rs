@@ -1,5 +1,5 @@
 //! `opsroom serve --demo`: a log of a small system with a real fault hidden in it, below the server's
-//! folder of files, and a finished job that found it.
+//! folder of files, and a finished job that found it; and a service with metrics and a plan.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use opsroom_capabilities::detection::demo::{DemoConfig, write_demo};
+use opsroom_capabilities::planning::demo as metrics;
 use opsroom_capabilities::room::Room;
 use opsroom_core::caller::Face;
 use opsroom_core::lifecycle::Lifecycle;
@@ -24,10 +25,23 @@ pub async fn fill(room: &Arc<Room>, data_dir: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
+    plan(room).await?;
     Lifecycle::blocking(move || write(&path)).await?;
     let call = Call::new(Caller::operator(Face::Cli));
     room.call("detect_anomalies", call, json!({ "path": LOG })).await?;
     Ok(())
+}
+
+/// A service with four weeks of metrics, a backtest and a plan.
+async fn plan(room: &Arc<Room>) -> Result<()> {
+    let now = room.clock.now();
+    let csv = metrics::csv(now.0.div_euclid(1_000_000));
+    let call = || Call::new(Caller::operator(Face::Cli));
+    room.call("ingest_metrics", call(), json!({ "service_id": metrics::SERVICE, "csv": csv })).await?;
+    let context = json!({ "service_type": "web", "timestamp": now.to_rfc3339() });
+    let request =
+        json!({ "service_id": metrics::SERVICE, "metric_names": metrics::METRICS, "context": context });
+    room.call("create_plans", call(), request).await.map(drop)
 }
 
 fn write(path: &Path) -> Result<()> {

@@ -229,6 +229,7 @@ fn story() -> Vec<(&'static str, Value)> {
             "create_hourly_plan",
             json!({ "github_url": "shop", "metric_name": "avg_cpu", "context": plan_context() }),
         ),
+        ("analyze_repository", json!({ "github_url": "not a repository" })),
         ("list_forecasters", json!({})),
         (
             "backtest_forecaster",

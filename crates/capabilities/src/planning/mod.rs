@@ -17,8 +17,11 @@
 
 mod advice;
 mod alarm;
+mod analyze;
 pub mod config;
 mod context;
+pub mod demo;
+pub mod file;
 mod forecaster;
 mod ingest;
 mod model;
@@ -65,6 +68,7 @@ pub struct Planning {
     source: Source,
     config: Arc<PlanningConfig>,
     models: Models,
+    egress: Egress,
 }
 
 impl Planning {
@@ -93,11 +97,11 @@ impl Planning {
                 Source::Database(External::new(connection, &database.table, &database.service_column))
             }
             (Backend::Prometheus, _) => {
-                Source::Prometheus(Prometheus::new(egress, config.prometheus.clone()))
+                Source::Prometheus(Prometheus::new(egress.clone(), config.prometheus.clone()))
             }
         };
         let (config, models) = (Arc::new(config), Models::default());
-        Ok(Self { store, clock, events, notifications, source, config, models })
+        Ok(Self { store, clock, events, notifications, source, config, models, egress })
     }
 
     /// What this folder brings to the program.
@@ -144,6 +148,15 @@ impl Planning {
             )
             .idempotent()
             .detail_errors(),
+            Operation::new(
+                "planning",
+                "analyze_repository",
+                Effect::Write,
+                "POST /api/analyze",
+                self,
+                analyze::analyze_repository,
+            )
+            .idempotent(),
             Operation::new(
                 "planning",
                 "list_forecasters",

@@ -60,6 +60,8 @@ enum Command {
     Detect(files_cli::DetectArgs),
     /// Show the templates of a log's lines
     Templates(files_cli::TemplatesArgs),
+    /// Forecast the hours after each series of a CSV file
+    Forecast(files_cli::ForecastArgs),
     /// Print a new setup link for the administrator, while there is none
     SetupLink,
     /// Make or update the tables in the database
@@ -132,6 +134,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     match cli.command {
         Command::Detect(args) => Ok(files_cli::detect(args)),
         Command::Templates(args) => Ok(files_cli::templates(args)),
+        Command::Forecast(args) => Ok(files_cli::forecast(args)),
         Command::Config(command) => admin::config(&cli.place, command),
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),

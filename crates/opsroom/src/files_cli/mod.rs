@@ -1,4 +1,5 @@
-//! The commands that people run on files by hand: `opsroom detect` and `opsroom templates`.
+//! The commands that people run on files by hand: `opsroom detect`, `opsroom templates` and
+//! `opsroom forecast`.
 //!
 //! They need no server and no data folder, and read what their user can read. Answers go to standard
 //! output, everything else (progress, warnings, errors) to standard error. Exit codes are those of every
@@ -7,6 +8,7 @@
 
 mod anomalies;
 mod bar;
+mod forecast;
 mod out;
 mod templates;
 
@@ -20,6 +22,7 @@ use opsroom_capabilities::logs::input::{Limits, Source, find_logs};
 use opsroom_core::{Error, Result};
 
 use crate::cli::{complain, exit_code};
+pub use forecast::{ForecastArgs, forecast};
 use out::Out;
 
 /// Which logs are read.

@@ -1,0 +1,160 @@
+//! `opsroom forecast`: the hours after each series of a CSV file, with a small plot, and no server.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use opsroom_capabilities::planning::file::{self, Forecasted, Line, Options};
+use opsroom_core::{Error, Result};
+
+use super::ended;
+use super::out::{Out, Style};
+
+/// Characters of a plot, from empty to full.
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// The most bytes of a model's file.
+const MAX_MODEL: u64 = 64 << 20;
+
+/// `opsroom forecast`
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  opsroom forecast metrics.csv                  one column a metric, or the columns series,t,y
+  opsroom forecast metrics.csv.gz --origins 14 --step 24 --json
+  opsroom forecast metrics.csv --model theta --json | jq .mean")]
+pub struct ForecastArgs {
+    /// A CSV file (plain or gzip), or `-` for standard input: columns `series,t,y`, or a column of time and
+    /// one for each metric. `t` is an hour's index or a time
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Hours ahead
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=168))]
+    horizon: u64,
+    /// Forecast from so many rolling origins at the end of each series, each from what is before it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=2000))]
+    origins: Option<u64>,
+    /// Hours between two origins
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=168))]
+    step: u64,
+    /// Only this engine, by its name; or the file of a learnt model, which then takes part
+    #[arg(long, value_name = "ENGINE|FILE")]
+    model: Option<String>,
+    /// Print one JSON object a line: {series, origin, engine, mean, lower80, upper80, lower95, upper95, limit}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `opsroom forecast`.
+pub fn forecast(args: ForecastArgs) -> ExitCode {
+    ended(run(&args))
+}
+
+fn run(args: &ForecastArgs) -> Result<()> {
+    let text = if args.file == Path::new("-") {
+        file::text(std::io::stdin())?
+    } else {
+        file::text(File::open(&args.file).map_err(|error| unopened(&args.file, error))?)?
+    };
+    let options = options(args)?;
+    let mut out = Out::new()?;
+    let notes = file::forecast(&text, &options, |made| {
+        if args.json {
+            for line in &made.lines {
+                let line = serde_json::to_string(line).map_err(Error::internal)?;
+                out.line(format_args!("{line}"))?;
+            }
+            return Ok(());
+        }
+        plot(&made, &mut out)
+    })?;
+    out.flush()?;
+    super::bar::warn(&notes);
+    Ok(())
+}
+
+fn options(args: &ForecastArgs) -> Result<Options> {
+    let is_file = |name: &String| Path::new(name).is_file();
+    let model = args.model.as_ref().filter(|name| is_file(name));
+    let model = model.map(|path| opsroom_core::files::read_named(Path::new(path), MAX_MODEL)).transpose()?;
+    Ok(Options {
+        horizon: args.horizon as usize,
+        origins: args.origins.map(|origins| origins as usize),
+        step: args.step as usize,
+        engine: args.model.clone().filter(|name| !is_file(name)),
+        model,
+    })
+}
+
+fn unopened(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("`{}` cannot be opened: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::not_found(message),
+        std::io::ErrorKind::PermissionDenied => Error::forbidden(message),
+        _ => Error::invalid(message),
+    }
+}
+
+/// Two days of the past, the hours ahead, and what to reserve for them.
+fn plot(made: &Forecasted, out: &mut Out) -> Result<()> {
+    for line in &made.lines {
+        let before: &[f64] = if line.origin == made.lines[0].origin { &made.before } else { &[] };
+        let all: Vec<f64> = before.iter().chain(&line.mean).copied().collect();
+        let drawn = bars(&all);
+        let past: String = drawn.chars().take(before.len()).collect();
+        let ahead: String = drawn.chars().skip(before.len()).collect();
+        out.line(format_args!(
+            "{}  {}",
+            out.style(Style::Bold, &line.series),
+            out.style(Style::Dim, &told(line))
+        ))?;
+        out.line(format_args!("  {}{}", out.style(Style::Dim, &past), out.style(Style::Cyan, &ahead)))?;
+        out.line(format_args!("  {}", numbers(line)))?;
+    }
+    for note in &made.notes {
+        out.line(format_args!("  {}", out.style(Style::Dim, note)))?;
+    }
+    out.line(format_args!(""))
+}
+
+fn told(line: &Line) -> String {
+    format!("{} hours from {} by {}", line.mean.len(), line.origin, line.engine)
+}
+
+fn numbers(line: &Line) -> String {
+    let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mean = line.mean.iter().sum::<f64>() / line.mean.len().max(1) as f64;
+    let mut text = format!("mean {mean:.3}, highest {:.3}", most(&line.mean));
+    if let Some(upper) = &line.upper95 {
+        text.push_str(&format!(" (95 %: up to {:.3})", most(upper)));
+    }
+    match line.limit {
+        Some(limit) => text.push_str(&format!(", reserve {limit:.3}")),
+        None => text.push_str(", too short to say what to reserve"),
+    }
+    text
+}
+
+/// A line of blocks between the lowest and the highest value; a gap is a space.
+fn bars(values: &[f64]) -> String {
+    let known = || values.iter().copied().filter(|value| !value.is_nan());
+    let (low, high) = (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max));
+    let width = high - low;
+    let bar = |value: &f64| match value {
+        value if value.is_nan() => ' ',
+        value if width > 0.0 => BARS[((value - low) / width * 7.0).round().clamp(0.0, 7.0) as usize],
+        _ => BARS[3],
+    };
+    values.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_shows_lows_highs_and_gaps() {
+        assert_eq!(bars(&[0.0, f64::NAN, 7.0, 3.0]), "▁ █▄");
+        assert_eq!(bars(&[5.0, 5.0]), "▄▄");
+        assert_eq!(bars(&[]), "");
+    }
+}
