@@ -52,10 +52,10 @@ pub(super) struct HeaderReader {
 }
 
 impl HeaderReader {
-    /// Reads a new log whose dates, when they have no year, begin in `year`.
-    pub fn new(year: i32) -> Self {
+    /// Reads a new log whose dates, when they have no year, are placed by these.
+    pub fn new(years: Years) -> Self {
         Self {
-            years: Years::starting(year),
+            years,
             read: 0,
             lines: 0,
             times: [0; TIME_FIELDS],

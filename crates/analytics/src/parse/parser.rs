@@ -9,6 +9,7 @@ use super::miner::{Miner, MinerConfig};
 use super::records::Records;
 use super::structured::{self, Fields};
 use super::template::{Template, TemplateId};
+use super::time::Years;
 
 /// How lines are read. The default serves every log.
 #[derive(Debug, Clone)]
@@ -16,13 +17,16 @@ pub struct ParserConfig {
     /// The year in which dates begin that state none (syslog). Default 1970; callers that know a better
     /// one, such as the year in which the file was last written, set it.
     pub default_year: i32,
+    /// The moment after which no such date is placed, in microseconds since 1970: those that would be are
+    /// taken for the year before. Default none.
+    pub latest: Option<i64>,
     /// How the messages' templates are mined.
     pub miner: MinerConfig,
 }
 
 impl Default for ParserConfig {
     fn default() -> Self {
-        Self { default_year: 1970, miner: MinerConfig::default() }
+        Self { default_year: 1970, latest: None, miner: MinerConfig::default() }
     }
 }
 
@@ -70,7 +74,7 @@ impl LogParser {
     pub fn new(config: ParserConfig) -> Self {
         Self {
             miner: Miner::new(config.miner),
-            headers: HeaderReader::new(config.default_year),
+            headers: HeaderReader::new(Years::starting(config.default_year, config.latest)),
             records: Records::default(),
             lines: 0,
             head: None,

@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     fn json_of(line: &str) -> Option<(Option<String>, Option<i64>, Option<Level>)> {
-        shown(json(line.as_bytes(), &mut Years::starting(2024)))
+        shown(json(line.as_bytes(), &mut Years::starting(2024, None)))
     }
 
     fn shown(fields: Option<Fields<'_>>) -> Option<(Option<String>, Option<i64>, Option<Level>)> {
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn pairs_are_logfmt_when_a_known_name_is_among_them() {
-        let years = &mut Years::starting(2024);
+        let years = &mut Years::starting(2024, None);
         let line = br#"ts=2020-01-02T03:04:05Z lvl=warn msg="slow \"x\"" took=3ms"#;
         let expected = (Some("slow \"x\"".to_owned()), Some(1_577_934_245_000_000), Some(Level::Warn));
         assert_eq!(shown(logfmt(line, years)), Some(expected));

@@ -48,9 +48,9 @@ pub fn choose(options: &Options, sample: &[&[u8]], scale: f64) -> Result<Choice>
             Ok(Choice { grouping: Grouping::Session, key: Some(key) })
         }
         (None, Some(window)) => Ok(windows(window)),
-        (None, None) => Ok(match guess(sample, options.year) {
+        (None, None) => Ok(match guess(sample, &options.parser) {
             Some(key) => Choice { grouping: Grouping::Session, key: Some(key) },
-            None => windows(usual_window(sample, scale, options.year)),
+            None => windows(usual_window(sample, scale, &options.parser)),
         }),
     }
 }
@@ -74,8 +74,8 @@ const UNITS: [&str; 13] = [
 
 /// The id that is evident in the messages, or else in whole lines. What stands before the message is more
 /// often a host or a thread than a session, so there only an id that says what it is counts.
-pub fn guess(sample: &[&[u8]], year: Option<i32>) -> Option<SessionKey> {
-    let mut parser = parser(year);
+pub fn guess(sample: &[&[u8]], config: &ParserConfig) -> Option<SessionKey> {
+    let mut parser = LogParser::new(config.clone());
     let parsed: Vec<_> = sample.iter().map(|line| parser.push(line)).collect();
     let heads = parsed.iter().filter(|parsed| parsed.kind == Kind::Head);
     guess_session_key(heads.map(|parsed| &*parsed.message)).or_else(|| {
@@ -83,10 +83,6 @@ pub fn guess(sample: &[&[u8]], year: Option<i32>) -> Option<SessionKey> {
         let words = key.describe().to_ascii_lowercase();
         UNITS.iter().any(|unit| words.contains(unit)).then_some(key)
     })
-}
-
-fn parser(year: Option<i32>) -> LogParser {
-    LogParser::new(ParserConfig { default_year: year.unwrap_or(1970), ..Default::default() })
 }
 
 fn windows(window: Window) -> Choice {
@@ -98,9 +94,8 @@ fn windows(window: Window) -> Choice {
 }
 
 /// The smallest window of time that has enough lines and occurs often enough, or else a number of lines.
-fn usual_window(sample: &[&[u8]], scale: f64, year: Option<i32>) -> Window {
-    let mut parser =
-        LogParser::new(ParserConfig { default_year: year.unwrap_or(1970), ..Default::default() });
+fn usual_window(sample: &[&[u8]], scale: f64, config: &ParserConfig) -> Window {
+    let mut parser = LogParser::new(config.clone());
     let (mut heads, mut times) = (0usize, Vec::new());
     for line in sample {
         let parsed = parser.push(line);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use opsroom_analytics::parse::ParserConfig;
 use opsroom_core::{Error, Result};
 
 use crate::logs::model::Example;
@@ -24,8 +25,8 @@ pub struct Options {
     pub all: bool,
     /// At most so many verdicts are answered.
     pub verdict_limit: usize,
-    /// The year in which dates begin that state none, where the log itself does not tell.
-    pub year: Option<i32>,
+    /// How the log's lines are read; what else it tells is filled in.
+    pub parser: ParserConfig,
 }
 
 /// What the lines of a log are.

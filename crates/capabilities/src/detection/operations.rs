@@ -1,5 +1,6 @@
 //! `detect_anomalies`.
 
+use opsroom_analytics::parse::ParserConfig;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
@@ -101,7 +102,7 @@ pub(super) async fn detect_anomalies(
         limit,
         all: input.all,
         verdict_limit: limit,
-        year: None,
+        parser: ParserConfig::default(),
     };
     let log = named(input.path, input.paths, input.text);
     let train = named(input.train_path, Vec::new(), input.train_text);

@@ -5,7 +5,7 @@
 
 use opsroom_analytics::detect::{DetectError, DetectorConfig, FittedDetector};
 use opsroom_analytics::features::{GroupBuilder, Groups, SessionKey};
-use opsroom_analytics::parse::{Kind, Level, LogParser, ParserConfig};
+use opsroom_analytics::parse::{Kind, Level, LogParser};
 use opsroom_core::{Error, Result};
 
 use super::grouping::{Choice, SAMPLE_LINES, choose, guess};
@@ -42,7 +42,7 @@ pub fn detect(request: Request, watch: &Watch) -> Result<Detected> {
 fn judge_lines(request: Request, watch: &Watch) -> Result<Detected> {
     let Request { sources, train, options, limits } = request;
     let mut reader = LogReader::new(sources, limits.clone(), watch.clone());
-    let options = Options { year: options.year.or_else(|| reader.written_year()), ..options };
+    let options = Options { parser: reader.parser_config(), ..options };
     let scale = scale(&mut reader)?;
     let choice = choose(&options, &reader.peek(SAMPLE_LINES)?, scale)?;
     let mut miner = Miner::new(choice, &options);
@@ -123,7 +123,7 @@ fn check_sessions(
     let sample: Vec<Vec<u8>> = log.fetch(&(1..=1_000).collect(), watch)?.into_values().collect();
     let lines: Vec<&[u8]> = sample.iter().map(Vec::as_slice).collect();
     let first = lines.iter().find(|line| !line.trim_ascii().is_empty()).copied().unwrap_or_default();
-    let instead = match guess(&lines, options.year).filter(|other| other.describe() != key.describe()) {
+    let instead = match guess(&lines, &options.parser).filter(|other| other.describe() != key.describe()) {
         Some(other) => {
             format!("leave it out to have the sessions guessed ({})", shown(other.describe().as_bytes(), 100))
         }
@@ -152,8 +152,7 @@ struct Grouped {
 
 impl Miner {
     fn new(choice: Choice, options: &Options) -> Self {
-        let config = ParserConfig { default_year: options.year.unwrap_or(1970), ..ParserConfig::default() };
-        Self { parser: LogParser::new(config), choice }
+        Self { parser: LogParser::new(options.parser.clone()), choice }
     }
 
     fn read(&mut self, reader: LogReader) -> Result<Grouped> {

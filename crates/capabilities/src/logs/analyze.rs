@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use opsroom_analytics::parse::{Kind, Level, LogParser, Parsed, ParserConfig, TemplateId};
+use opsroom_analytics::parse::{Kind, Level, LogParser, Parsed, TemplateId};
 use opsroom_core::Result;
 
 use super::input::{Limits, LogReader, RawLine, ReadLog, Source, Watch, read_batches};
@@ -32,8 +32,7 @@ const LEVELS: [(Level, &str); 6] = [
 /// Those of reading; `Cancelled` when the watch says so.
 pub fn analyze(sources: Vec<Source>, limits: Limits, watch: &Watch, limit: usize) -> Result<Analysis> {
     let reader = LogReader::new(sources, limits, watch.clone());
-    let default_year = reader.written_year().unwrap_or(1970);
-    let mut parser = LogParser::new(ParserConfig { default_year, ..ParserConfig::default() });
+    let mut parser = LogParser::new(reader.parser_config());
     let mut counts = Counts::default();
     let mut log = read_batches(
         reader,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
-use opsroom_analytics::parse::{LogParser, ParserConfig, Template, TemplateId};
+use opsroom_analytics::parse::{LogParser, Template, TemplateId};
 use opsroom_core::{Error, Result};
 
 use super::input::{Limits, LogReader, Source, Watch, read_batches};
@@ -84,8 +84,7 @@ fn mine(
     mut each: impl FnMut(u64, Option<TemplateId>) -> Result<()>,
 ) -> Result<Mined> {
     let reader = LogReader::new(sources, limits, watch.clone());
-    let default_year = reader.written_year().unwrap_or(1970);
-    let mut parser = LogParser::new(ParserConfig { default_year, ..ParserConfig::default() });
+    let mut parser = LogParser::new(reader.parser_config());
     let log = read_batches(
         reader,
         |_| {},

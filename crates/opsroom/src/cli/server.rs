@@ -181,8 +181,10 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
         url => url.trim_end_matches('/').to_owned(),
     };
     folder.write_private(URL_FILE, base.as_bytes())?;
+    // Before anybody is told that it runs, and may stop it.
+    let signals = Signals::new()?;
     greet(&room, folder.path(), &base, args.demo).await?;
-    wait_for_end(&room).await?;
+    wait_for_end(&room, signals).await;
     tracing::info!("stopping");
     let closed = opened.close().await;
     // Another server's socket is not there: this process still holds the folder's lock.
@@ -229,12 +231,11 @@ async fn greet(room: &Room, data_dir: &Path, base: &str, demo: bool) -> Result<(
 }
 
 /// Until a signal, or until a task of the server failed. A second signal ends the process at once.
-async fn wait_for_end(room: &Room) -> Result<()> {
-    let mut signals = Signals::new()?;
+async fn wait_for_end(room: &Room, mut signals: Signals) {
     let stop = room.lifecycle.stopping();
     tokio::select! {
         () = signals.next() => {}
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return,
     }
     room.lifecycle.stop();
     #[expect(
@@ -245,7 +246,6 @@ async fn wait_for_end(room: &Room) -> Result<()> {
         signals.next().await;
         std::process::exit(130);
     }));
-    Ok(())
 }
 
 struct Signals {

@@ -38,7 +38,7 @@ pub async fn log(mut request: Request, next: Next) -> Response {
             http.method = method,
             http.route = route,
             http.status = answer.status().as_u16(),
-            took_ms = begun.elapsed().as_secs_f64() * 1e3,
+            took_ms = (begun.elapsed().as_secs_f64() * 1e5).round() / 1e2,
             "answered"
         );
         if let Ok(value) = HeaderValue::from_str(&id) {

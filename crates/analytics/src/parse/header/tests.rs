@@ -4,7 +4,7 @@ use super::*;
 
 /// The messages of a log's lines, with the level of each.
 fn messages<'a>(lines: &[&'a str]) -> Vec<(&'a str, Option<Level>)> {
-    let mut reader = HeaderReader::new(2024);
+    let mut reader = HeaderReader::new(Years::starting(2024, None));
     lines
         .iter()
         .map(|line| {
@@ -70,7 +70,7 @@ fn what_only_some_messages_begin_with_stays_in_them() {
 
 #[test]
 fn a_time_that_a_message_tells_of_is_not_its_header() {
-    let mut reader = HeaderReader::new(2024);
+    let mut reader = HeaderReader::new(Years::starting(2024, None));
     for _ in 0..20 {
         assert!(!reader.read(b"nothing to see here").timed);
     }
@@ -80,7 +80,7 @@ fn a_time_that_a_message_tells_of_is_not_its_header() {
 
 #[test]
 fn a_line_without_a_time_may_open_with_its_level() {
-    let mut reader = HeaderReader::new(2024);
+    let mut reader = HeaderReader::new(Years::starting(2024, None));
     for (line, end, level) in [
         ("ERROR disk full", 6, Some(Level::Error)),
         ("[warn] disk full", 7, Some(Level::Warn)),
@@ -96,7 +96,7 @@ fn a_line_without_a_time_may_open_with_its_level() {
 
 #[test]
 fn a_log_may_change_its_layout() {
-    let mut reader = HeaderReader::new(2024);
+    let mut reader = HeaderReader::new(Years::starting(2024, None));
     for _ in 0..2_000 {
         let line = b"2020-01-01 00:00:00 INFO a.b.C: text";
         assert_eq!(&line[reader.read(line).end..], b"text");

@@ -1,7 +1,7 @@
 //! Timestamps as loggers write them, read without a format given and without a regular expression.
 //!
 //! A time without a zone is taken as UTC. A date without a year takes it from [`Years`], which begins at the
-//! configured year and goes on by one when a log passes from the end of a year to its begin.
+//! configured year and goes on by one when a log passes from the end of a year to its begin, but never into the future.
 
 mod cursor;
 mod forms;
@@ -43,13 +43,15 @@ fn days_from_civil(year: i32, month: u32, day: u32) -> i64 {
 #[derive(Debug, Clone)]
 pub(super) struct Years {
     year: i32,
+    /// No date is placed after this moment, in microseconds since 1970.
+    latest: i64,
     last_month: u32,
 }
 
 impl Years {
-    /// Dates begin in `year`.
-    pub fn starting(year: i32) -> Self {
-        Self { year: year.clamp(1, 9_999), last_month: 0 }
+    /// Dates begin in `year`, or in the one before when they would come after `latest`.
+    pub fn starting(year: i32, latest: Option<i64>) -> Self {
+        Self { year: year.clamp(1, 9_999), latest: latest.unwrap_or(i64::MAX), last_month: 0 }
     }
 
     /// The instant of the next time in the log. A month that falls by more than half a year is the next
@@ -64,6 +66,9 @@ impl Years {
             return civil.instant(self.year - 1);
         }
         self.last_month = civil.month;
+        while civil.instant(self.year) > self.latest && self.year > 1 {
+            self.year -= 1;
+        }
         civil.instant(self.year)
     }
 }

@@ -102,7 +102,7 @@ fn klog_gives_time_and_level() {
 
 #[test]
 fn a_log_without_years_rolls_over_at_new_year_and_back_for_stragglers() {
-    let mut years = Years::starting(2023);
+    let mut years = Years::starting(2023, None);
     let mut year_of = |month| {
         let civil = Civil { year: None, month, day: 1, micros: 0, offset: 0 };
         jiff::Timestamp::from_microsecond(years.place(&civil)).unwrap().to_string()[..4].to_owned()
@@ -112,6 +112,23 @@ fn a_log_without_years_rolls_over_at_new_year_and_back_for_stragglers() {
     assert_eq!(year_of(1), "2024");
     assert_eq!(year_of(12), "2023");
     assert_eq!(year_of(1), "2024");
+}
+
+#[test]
+fn dates_without_a_year_are_not_placed_after_the_log_was_written() {
+    let placed = |months: &[u32]| -> Vec<String> {
+        let march = Civil { year: Some(2026), month: 3, day: 15, micros: 0, offset: 0 };
+        let mut years = Years::starting(2026, Some(march.instant(0)));
+        let mut place = |&month| {
+            let civil = Civil { year: None, month, day: 1, micros: 0, offset: 0 };
+            jiff::Timestamp::from_microsecond(years.place(&civil)).unwrap().to_string()[..7].to_owned()
+        };
+        months.iter().map(&mut place).collect()
+    };
+    assert_eq!(placed(&[12, 12]), ["2025-12", "2025-12"]);
+    assert_eq!(placed(&[11, 12, 1, 3]), ["2025-11", "2025-12", "2026-01", "2026-03"]);
+    let on = ["2026-02", "2026-03", "2025-05", "2025-09", "2025-12", "2026-01"];
+    assert_eq!(placed(&[2, 3, 5, 9, 12, 1]), on);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use opsroom_core::{Error, Result};
+use opsroom_analytics::parse::ParserConfig;
+use opsroom_core::{Clock, Error, Result};
 
 use super::batch::{Batch, Splitter};
 use super::decode::{self, Stream, decode};
@@ -16,6 +17,8 @@ use super::fetch::{Place, ReadLog};
 use super::sniff::Packing;
 use super::spool::Spool;
 use super::{Limits, Watch};
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 type Open = Arc<dyn Fn() -> io::Result<File> + Send + Sync>;
 
@@ -126,16 +129,24 @@ impl LogReader {
         Ok(self.peeked.iter().flat_map(|batch| batch.lines().map(|(_, line)| line)).take(lines).collect())
     }
 
-    /// The year in which the first file was last written: dates that state no year are from about then.
-    pub fn written_year(&self) -> Option<i32> {
+    /// How the log is parsed: dates that state no year are from about the time when the first file was last
+    /// written; a stream or a text is written now. A clock may be wrong by a day.
+    pub fn parser_config(&self) -> ParserConfig {
+        let now = || jiff::Timestamp::from_microsecond(Clock::System.now().0).unwrap_or_default();
+        let written = self.written().unwrap_or_else(now);
+        let default_year = i32::from(jiff::tz::TimeZone::UTC.to_datetime(written).year());
+        let latest = written.as_microsecond().saturating_add(DAY_MICROS);
+        ParserConfig { default_year, latest: Some(latest), ..ParserConfig::default() }
+    }
+
+    fn written(&self) -> Option<jiff::Timestamp> {
         let current = self.current.iter().map(|current| &current.source);
         let mut files = current.chain(&self.sources).filter_map(|source| match &source.origin {
             Origin::File(open) => Some(open),
             _ => None,
         });
         let modified = files.next()?().ok()?.metadata().ok()?.modified().ok()?;
-        let time = jiff::Timestamp::try_from(modified).ok()?;
-        Some(i32::from(jiff::tz::TimeZone::UTC.to_datetime(time).year()))
+        jiff::Timestamp::try_from(modified).ok()
     }
 
     /// The packed size of all sources, where it is known.
