@@ -45,7 +45,9 @@ pub async fn each_database() -> Vec<TestDb> {
 
 fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("opsroom_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst))
+    // A process id comes again; 64 random bits do not.
+    let random = &crate::id::new_token("")[..16];
+    format!("opsroom_{random}_{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }
 
 async fn open(config: DbConfig) -> TestDb {

@@ -229,7 +229,8 @@ fn parts(url: &str) -> Result<(String, String)> {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
     match parts.as_slice() {
-        [owner, name] if word(owner) && word(name.trim_end_matches(".git")) => {
+        // An owner's name has no dot: what has one is a host without an owner.
+        [owner, name] if word(owner) && !owner.contains('.') && word(name.trim_end_matches(".git")) => {
             Ok(((*owner).to_owned(), name.trim_end_matches(".git").to_owned()))
         }
         _ => Err(Error::invalid("github_url: it is `https://github.com/OWNER/NAME`, or `OWNER/NAME`")),
