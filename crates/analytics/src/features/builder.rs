@@ -161,9 +161,10 @@ impl GroupBuilder {
         let mut counts = self.counts.as_slice();
         let mut events = Vec::new();
         let mut vector = Vec::new();
-        // Taken apart as it is read: open and finished groups together would be the peak of the process.
-        let open = std::mem::replace(&mut self.open, Chunked::new());
-        for (group, open) in open.into_values().enumerate() {
+        for group in 0..self.open.len() {
+            // What is known of a million open groups is large, and so are their rows: never both at once.
+            self.open.release_before(group);
+            let open = self.open.get(group);
             self.events.read(&open.events, &mut events);
             events.iter_mut().for_each(|event| *event = places[usize::from(*event)]);
             let counted = counts.partition_point(|c| c.group as usize <= group);

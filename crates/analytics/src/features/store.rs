@@ -34,13 +34,15 @@ impl<T> Chunked<T> {
         self.len += 1;
     }
 
-    /// All values; the storage is given back as they are taken.
-    pub(super) fn into_values(self) -> impl Iterator<Item = T> {
-        self.chunks.into_iter().flatten()
-    }
-
     pub(super) fn get(&self, index: usize) -> &T {
         &self.chunks[index / CHUNK][index % CHUNK]
+    }
+
+    /// Gives back the memory of the elements before this one, a chunk at a time; they are gone.
+    pub(super) fn release_before(&mut self, index: usize) {
+        if let Some(chunk) = (index / CHUNK).checked_sub(1) {
+            self.chunks[chunk] = Vec::new();
+        }
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> &mut T {
