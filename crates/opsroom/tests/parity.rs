@@ -45,6 +45,9 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // A data folder that holds files must be its owner's alone.
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(folder.path(), owner_only).unwrap();
         std::fs::create_dir(folder.path().join("files")).unwrap();
         std::fs::write(folder.path().join("files/train.csv"), labelled()).unwrap();
         let mut process = Command::new(BINARY)
