@@ -160,7 +160,7 @@ pub(super) async fn create_hourly_plan(
         understand(input.service_id.as_deref(), input.github_url.as_deref(), None, &input.context, now)?;
     let plan = service.plan(&call, &subject, &input.metric_name, &WhatIf::default()).await?;
     if plan.engine.name == "prior" && !input.fallback_to_baseline {
-        return Err(Error::unavailable(format!(
+        return Err(Error::conflict(format!(
             "{} of {} cannot be forecast ({}), and fallback_to_baseline is off",
             input.metric_name, subject.service, plan.engine.reason
         )));

@@ -132,12 +132,9 @@ fn responses(operation: &Operation) -> Value {
         let started = operation.output["anyOf"][1].clone();
         responses.insert("202".to_owned(), answer("The job that goes on in the background", started));
     }
-    let mut statuses = vec![400, 401, 403, 409, 421, 429, 500, 503];
-    if operation.route.parameters().next().is_some() || operation.long {
-        statuses.push(404);
-    }
+    let mut statuses = vec![400, 401, 403, 404, 409, 421, 429, 500, 503];
     if has_body(operation) {
-        statuses.extend([404, 408, 413, 415]);
+        statuses.extend([408, 413, 415]);
     }
     if operation.detail_errors {
         statuses.retain(|status| *status != 400);
