@@ -279,7 +279,7 @@ async fn an_hourly_plan_has_24_hours_their_flavors_and_the_price_of_all() {
     assert!((plan["total_expected_cost_24h"].as_f64().unwrap() - sum).abs() < 0.001);
     let mut without = request("nobody", "total_events");
     without["fallback_to_baseline"] = json!(false);
-    assert_eq!(call(&room, "create_hourly_plan", without).await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(call(&room, "create_hourly_plan", without).await.unwrap_err().kind, Kind::Conflict);
 }
 
 #[tokio::test]
