@@ -17,6 +17,7 @@ use opsroom_core::files::FilesConfig;
 use opsroom_core::job::Started;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::metrics::{CallLabels, Metrics};
+use opsroom_core::resolver::Resolver;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use serde_json::Value;
 use tracing::Instrument;
@@ -49,6 +50,8 @@ pub struct RoomConfig {
     pub notifications: NotificationsConfig,
     /// Where metrics come from, and how plans are made.
     pub planning: PlanningConfig,
+    /// Where references to secrets lead.
+    pub secrets: Resolver,
 }
 
 /// The room, open for calls.
@@ -67,6 +70,8 @@ pub struct Room {
     pub metrics: Metrics,
     /// The process's life.
     pub lifecycle: Lifecycle,
+    /// Where references to secrets lead.
+    pub secrets: Resolver,
     /// The time.
     pub clock: Clock,
     /// The database.
@@ -173,6 +178,7 @@ impl Room {
             events,
             metrics,
             lifecycle,
+            secrets: config.secrets.clone(),
             clock,
             database,
             operations,

@@ -18,6 +18,7 @@ pub mod job;
 pub mod lifecycle;
 pub mod metrics;
 pub mod operation;
+pub mod resolver;
 pub mod secret;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

@@ -105,6 +105,10 @@ pub struct Operation {
     pub open: bool,
     /// Whether REST answers input that cannot be used with 422 and a `detail` list of its fields.
     pub detail_errors: bool,
+    /// The status with which REST answers when all is well.
+    pub success: u16,
+    /// Whether REST wraps the answer as `{success, data}`, and an error as `{success, message, ...}`.
+    pub envelope: bool,
     /// The JSON schema of the input, an object.
     pub input: Value,
     /// The JSON schema of the answer, an object.
@@ -148,6 +152,8 @@ impl Operation {
             idempotent: effect == Effect::Read,
             open: false,
             detail_errors: false,
+            success: 200,
+            envelope: false,
             input: schema::<I>(true),
             output: schema::<O>(false),
             run: Arc::new(move |call, input| {
@@ -182,6 +188,20 @@ impl Operation {
     /// every field, as the contract of an older system has it. Fields it does not know are ignored.
     pub fn detail_errors(mut self) -> Self {
         self.detail_errors = true;
+        self
+    }
+
+    /// Declares the status with which REST answers when all is well, such as 201 for something made.
+    pub fn success(mut self, status: u16) -> Self {
+        self.success = status;
+        self
+    }
+
+    /// Declares that REST wraps the answer as `{"success": true, "data": ...}`, and an error as
+    /// `{"success": false, "message", "error_code", "timestamp", "error"}`, as the contract of an older system
+    /// has it. The other faces give the answer as it is.
+    pub fn enveloped(mut self) -> Self {
+        self.envelope = true;
         self
     }
 

@@ -65,7 +65,8 @@ impl Client {
         } else {
             request.query(&pairs(input))
         };
-        self.answer(request).await
+        let mut answer = self.answer(request).await?;
+        Ok(if operation.envelope { answer["data"].take() } else { answer })
     }
 
     /// What is at a path.

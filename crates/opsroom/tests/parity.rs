@@ -131,7 +131,11 @@ async fn rest(
     };
     let answer = request.send().await.unwrap();
     let ok = answer.status().is_success();
-    let body: Value = answer.json().await.unwrap();
+    let mut body: Value = answer.json().await.unwrap();
+    if ok && body["success"] == true {
+        // The envelope of an older system's routes.
+        return Ok(body["data"].take());
+    }
     if ok { Ok(body) } else { Err(body["error"]["message"].as_str().unwrap().to_owned()) }
 }
 

@@ -47,7 +47,7 @@ pub async fn migrate(place: &Place, args: MigrateArgs) -> Result<ExitCode> {
     let config = configuration(place, &path, Vec::new())?.config;
     let folder = DataDir::open(&path)?;
     let _lock = folder.lock()?;
-    let config = room_config(folder.path(), &config);
+    let config = room_config(folder.path(), &config)?;
     let made = if args.dry_run {
         let database = config.database.open(&config.data_dir).await?;
         database.pending(&room::migrations()).await?

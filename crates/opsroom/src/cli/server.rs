@@ -11,6 +11,7 @@ use opsroom_core::config::{self, ConfigFile, Flag, Loaded, Sources};
 use opsroom_core::db::DbConfig;
 use opsroom_core::files::{DataDir, DataLock, default_data_dir};
 use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::resolver::Resolver;
 use opsroom_core::{Clock, Error, Kind, Operation, Result};
 
 use super::Place;
@@ -71,7 +72,8 @@ impl Opened {
     /// Opens the room of a data folder, as its only holder.
     async fn open(folder: &DataDir, config: &Config) -> Result<Self> {
         let lock = folder.lock()?;
-        let room = Room::open(&room_config(folder.path(), config), Clock::System, Lifecycle::new()).await?;
+        let config = room_config(folder.path(), config)?;
+        let room = Room::open(&config, Clock::System, Lifecycle::new()).await?;
         Ok(Self { room, _lock: lock })
     }
 
@@ -84,8 +86,11 @@ impl Opened {
 }
 
 /// What a room needs of the configuration.
-pub fn room_config(data_dir: &Path, config: &Config) -> RoomConfig {
-    RoomConfig {
+///
+/// # Errors
+/// `Invalid` for an environment that is not UTF-8.
+pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
+    Ok(RoomConfig {
         data_dir: data_dir.to_owned(),
         database: config.database.clone(),
         files: config.files.clone(),
@@ -93,7 +98,8 @@ pub fn room_config(data_dir: &Path, config: &Config) -> RoomConfig {
         egress: config.egress.clone(),
         notifications: config.notifications.clone(),
         planning: config.planning.clone(),
-    }
+        secrets: Resolver::new(data_dir, &config::environment()?),
+    })
 }
 
 /// Where an operation's command is run.

@@ -127,10 +127,11 @@ fn body_schema(operation: &Operation) -> Value {
 fn responses(operation: &Operation) -> Value {
     let mut responses = Map::new();
     let output = if operation.long { &operation.output["anyOf"][0] } else { &operation.output };
-    responses.insert("200".to_owned(), answer("The answer", output.clone()));
+    let shown = |schema: Value| if operation.envelope { enveloped(schema) } else { schema };
+    responses.insert(operation.success.to_string(), answer("The answer", shown(output.clone())));
     if operation.long {
         let started = operation.output["anyOf"][1].clone();
-        responses.insert("202".to_owned(), answer("The job that goes on in the background", started));
+        responses.insert("202".to_owned(), answer("The job that goes on in the background", shown(started)));
     }
     let mut statuses = vec![400, 401, 403, 404, 409, 421, 429, 500, 503];
     if has_body(operation) {
@@ -143,6 +144,15 @@ fn responses(operation: &Operation) -> Value {
     }
     add_failures(&mut responses, &statuses);
     Value::Object(responses)
+}
+
+/// The schema of an answer in the envelope of an older system.
+fn enveloped(data: Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["success", "data"],
+        "properties": { "success": { "const": true }, "data": data }
+    })
 }
 
 fn answer(description: &str, schema: Value) -> Value {

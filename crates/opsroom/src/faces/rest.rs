@@ -107,13 +107,36 @@ pub fn routes(server: &Server) -> Router<Server> {
 
 /// An error in the words of the operation's contract.
 fn refused(server: &Server, name: &str, error: Error) -> Response {
-    let listed = server.room.operation(name).is_some_and(|operation| operation.detail_errors);
+    let operation = server.room.operation(name);
+    if operation.is_some_and(|operation| operation.envelope) {
+        return enveloped(server, error);
+    }
+    let listed = operation.is_some_and(|operation| operation.detail_errors);
     if !listed || error.kind != Kind::Invalid {
         return Failure(error).into_response();
     }
     let detail = opsroom_core::fields::detail(&error);
     let error = json!({ "kind": error.kind, "message": error.message });
     (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail, "error": error }))).into_response()
+}
+
+/// An error in the envelope of an older system, which holds our own words as well.
+fn enveloped(server: &Server, error: Error) -> Response {
+    let body = json!({
+        "success": false,
+        "message": error.message,
+        "error_code": error.kind,
+        "timestamp": server.room.clock.now().to_rfc3339(),
+        "error": { "kind": error.kind, "message": error.message },
+    });
+    let (parts, _) = Failure(error).into_response().into_parts();
+    let mut answer = (parts.status, Json(body)).into_response();
+    for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
+        if let Some(value) = parts.headers.get(&name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+    answer
 }
 
 struct Incoming {
@@ -165,9 +188,11 @@ async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Respon
     let (call, guard) = cancelled_when_dropped(caller);
     let answer = server.room.call(name, call, input).await?;
     guard.disarm();
+    let wrap = |value| if operation.envelope { json!({ "success": true, "data": value }) } else { value };
+    let success = StatusCode::from_u16(operation.success).map_err(Error::internal)?;
     Ok(match answer {
-        Answer::Done(value) => Json(value).into_response(),
-        Answer::Started(job) => (StatusCode::ACCEPTED, Json(job)).into_response(),
+        Answer::Done(value) => (success, Json(wrap(value))).into_response(),
+        Answer::Started(job) => (StatusCode::ACCEPTED, Json(wrap(job))).into_response(),
     })
 }
 
