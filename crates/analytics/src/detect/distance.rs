@@ -45,6 +45,19 @@ pub(super) struct Scales {
 pub(super) struct Weighted<'a> {
     pub(super) vectors: Vec<&'a Entries>,
     pub(super) masses: Vec<f64>,
+    /// Whether more than one session has the vector.
+    pub(super) repeats: Vec<bool>,
+}
+
+impl Weighted<'_> {
+    /// Those at these places.
+    pub(super) fn only(&self, kept: &[usize]) -> Self {
+        Self {
+            vectors: kept.iter().map(|&i| self.vectors[i]).collect(),
+            masses: kept.iter().map(|&i| self.masses[i]).collect(),
+            repeats: kept.iter().map(|&i| self.repeats[i]).collect(),
+        }
+    }
 }
 
 /// The scales of templates, of which `support` says how many sessions have each.
@@ -150,6 +163,7 @@ mod tests {
         let set = Weighted {
             vectors: vectors.iter().map(|v| v.0).collect(),
             masses: vectors.iter().map(|v| v.1).collect(),
+            repeats: vec![true; vectors.len()],
         };
         scales(&set, &vec![100; templates], 1.0)
     }

@@ -87,9 +87,9 @@ impl Kinds {
     /// The scales of every kind.
     pub(super) fn scales(&self, set: &Weighted, support: &[u32], novelty: f32) -> Vec<Scales> {
         let of_kind = |kind: usize| {
-            let members = (0..set.masses.len()).filter(|&i| kind == 0 || usize::from(self.of[i]) == kind);
-            let (vectors, masses) = members.map(|i| (set.vectors[i], set.masses[i])).unzip();
-            scales(&Weighted { vectors, masses }, support, novelty)
+            let in_kind = |&i: &usize| kind == 0 || usize::from(self.of[i]) == kind;
+            let members: Vec<usize> = (0..set.masses.len()).filter(in_kind).collect();
+            scales(&set.only(&members), support, novelty)
         };
         (0..self.count).map(of_kind).collect()
     }
@@ -132,7 +132,8 @@ mod tests {
             &[(0, 1), (1, 1)],
             &[(0, 1), (5, 1)],
         ];
-        let set = Weighted { vectors: vectors.to_vec(), masses: vec![60.0, 40.0, 3.0, 2.0] };
+        let masses = vec![60.0, 40.0, 3.0, 2.0];
+        let set = Weighted { vectors: vectors.to_vec(), masses, repeats: vec![true; 4] };
         let kinds = Kinds::new(&set, 10);
         assert_eq!(kinds.of, [1, 2, 1, 2]);
         assert_eq!(kinds.mass, [63.0, 42.0, 63.0, 42.0]);
@@ -141,7 +142,8 @@ mod tests {
     #[test]
     fn small_kinds_share_the_scales_of_the_log() {
         let vectors: [&Entries; 2] = [&[(0, 1)], &[(1, 1)]];
-        let kinds = Kinds::new(&Weighted { vectors: vectors.to_vec(), masses: vec![90.0, 4.0] }, 2);
+        let set = Weighted { vectors: vectors.to_vec(), masses: vec![90.0, 4.0], repeats: vec![true; 2] };
+        let kinds = Kinds::new(&set, 2);
         assert_eq!(kinds.of, [1, 0]);
     }
 }

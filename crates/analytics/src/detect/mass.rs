@@ -7,17 +7,28 @@
 //! The share is taken of the log or of the session's own kind ([`super::kinds`]), whichever is more. Of the log
 //! `q` estimates itself: it is the largest of [`LADDER`] at which the odd are a minority of the same order,
 //! at most `2 q`. A log of one kind of session ends at the first step; one of many kinds, none of
-//! which has 7 % of the sessions, goes down to the size of its kinds.
+//! which has 7 % of the sessions, goes down to the size of its kinds. Where even then more than [`MINORITY`] are
+//! odd, the share of the kind goes down as well.
 
 use rayon::prelude::*;
 
 use super::distance::{Scales, Weighted, distance};
 use super::kinds::Kinds;
 
-/// Candidate shares of the neighbourhood.
-const LADDER: [f64; 6] = [0.07, 0.04, 0.02, 0.01, 0.005, 0.002];
-/// The share of the neighbourhood in a session's own kind.
-const OF_KIND: f64 = 0.07;
+/// Candidate shares of the neighbourhood, in the log and in a session's own kind.
+const LADDER: [(f64, f64); 9] = [
+    (0.07, 0.07),
+    (0.04, 0.07),
+    (0.02, 0.07),
+    (0.01, 0.07),
+    (0.005, 0.07),
+    (0.002, 0.07),
+    (0.002, 0.02),
+    (0.002, 0.005),
+    (0.002, 0.001),
+];
+/// The odd are never more than this share of the sessions: what is more is how the log is.
+const MINORITY: f64 = 0.15;
 /// A distance to mass from which a session is odd: four tenths of one line of a template never seen.
 const ODD: f32 = 2.75;
 /// How much of the usual distance between neighbours is allowed on top.
@@ -28,8 +39,8 @@ const LEAST: f64 = 3.0;
 /// The vectors of a log and how they lie to each other.
 pub(super) struct Cloud {
     masses: Vec<f64>,
-    /// The sessions that make up a neighbourhood in each vector's kind.
-    of_kind: Vec<f64>,
+    /// The sessions of each vector's kind.
+    kinds: Vec<f64>,
     /// Of each vector: the others, nearest first, with their distance.
     neighbours: Vec<Vec<(f32, u32)>>,
     /// The distance of one session of each vector to the nearest other session.
@@ -57,33 +68,31 @@ impl Cloud {
             .collect();
         let nearest = (0..set.masses.len())
             .map(|i| {
-                let repeats = set.masses[i] > 1.5;
                 let other = neighbours[i].iter().find(|&&(_, j)| j as usize != i);
-                if repeats { 0.0 } else { other.map_or(0.0, |&(far, _)| far) }
+                if set.repeats[i] { 0.0 } else { other.map_or(0.0, |&(far, _)| far) }
             })
             .collect();
-        let of_kind = kinds.mass.iter().map(|mass| OF_KIND * mass).collect();
-        Self { masses: set.masses.clone(), of_kind, neighbours, nearest }
+        Self { masses: set.masses.clone(), kinds: kinds.mass.clone(), neighbours, nearest }
     }
 
     /// How odd each vector is, at the largest share of the ladder that is consistent with itself.
     pub(super) fn oddness(&self) -> Oddness {
         let total: f64 = self.masses.iter().sum();
         let mut last = Oddness { values: vec![0.0; self.masses.len()], share: 0.0 };
-        for q in LADDER {
+        for (step, (q, of_kind)) in LADDER.into_iter().enumerate() {
             let least = LEAST.min((total - 1.0).max(1.0));
             let wanted = (q * total).max(least);
             let values: Vec<f32> = (0..self.masses.len())
                 .into_par_iter()
                 .map(|i| {
-                    let wanted = wanted.max(self.of_kind[i]);
+                    let wanted = wanted.max(of_kind * self.kinds[i]);
                     self.mean_distance(i, wanted) / (ODD + NOISE_ALLOWED * self.noise_at(i, wanted))
                 })
                 .collect();
             let odd: f64 = values.iter().zip(&self.masses).filter(|(v, _)| **v >= 1.0).map(|(_, m)| m).sum();
             last = Oddness { values, share: odd / total.max(1.0) };
-            // Below a handful of sessions every further step looks at the same neighbours.
-            if last.share <= 2.0 * q || wanted <= least {
+            let most = if LADDER.get(step + 1).is_some_and(|next| next.0 < q) { 2.0 * q } else { MINORITY };
+            if last.share <= most {
                 break;
             }
         }
@@ -93,7 +102,7 @@ impl Cloud {
     /// How far sessions like each vector usually lie from their nearest neighbour.
     pub(super) fn noise(&self) -> Vec<f32> {
         let total: f64 = self.masses.iter().sum();
-        let wanted = (LADDER[0] * total).max(LEAST);
+        let wanted = (LADDER[0].0 * total).max(LEAST);
         (0..self.masses.len()).into_par_iter().map(|i| self.noise_at(i, wanted)).collect()
     }
 

@@ -17,6 +17,8 @@ const NEW_TEMPLATE: f64 = 0.005;
 /// How much more a template says most of whose lines are of an error level.
 const ERROR_BURST: f32 = 1.5;
 const ERROR_NEW: f32 = 1.3;
+/// A run of this many windows is no longer one event, but something that is usually there.
+const LASTING: usize = 10;
 
 /// What is usual in the windows of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub(super) struct Rates {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Known {
     rate: Rate,
-    /// Runs of windows that have the template.
+    /// Runs of windows that have the template; a run counts once for every [`LASTING`] windows.
     runs: u32,
 }
 
@@ -62,9 +64,7 @@ impl Rates {
         let mut templates: Vec<(u32, Known)> = table
             .par_iter()
             .zip(groups.templates())
-            .map(|(counts, used)| {
-                (used.id, Known { rate: Rate::fit(counts, windows), runs: starts(counts).count() as u32 })
-            })
+            .map(|(counts, used)| (used.id, Known { rate: Rate::fit(counts, windows), runs: runs(counts) }))
             .collect();
         let rarity = rarity(&table, &templates, windows);
         templates.sort_unstable_by_key(|&(id, _)| id);
@@ -206,6 +206,11 @@ fn by_template(groups: &Groups) -> Vec<Vec<(u32, u32)>> {
         }
     }
     table
+}
+
+/// How often a template comes and goes, or else how long it stays.
+fn runs(counts: &[(u32, u32)]) -> u32 {
+    (starts(counts).count() + counts.len() / LASTING) as u32
 }
 
 fn whole(groups: &Groups, number: fn(&crate::features::Group) -> u32) -> Vec<(u32, u32)> {

@@ -73,7 +73,11 @@ impl Shapes {
     pub(super) fn fit(groups: &Groups, config: &DetectorConfig, own: bool) -> Self {
         let vectors = groups.vectors();
         let (chosen, masses) = sample(vectors, config.seed);
-        let mut set = Weighted { vectors: chosen.iter().map(|&i| vectors.get(i)).collect(), masses };
+        let mut set = Weighted {
+            vectors: chosen.iter().map(|&i| vectors.get(i)).collect(),
+            masses,
+            repeats: chosen.iter().map(|&i| vectors.multiplicity(i) > 1).collect(),
+        };
         let support = support(groups);
         let rarity = Rarity::new(rarest(groups, &support), NEW_TEMPLATE);
         // The cube leaves one in two hundred its full weight and next to nothing to one in ten.
@@ -83,10 +87,7 @@ impl Shapes {
         let mut cloud = Cloud::new(&set, &kinds, &weights);
         let kept = kept(&cloud, &set, config.expected_anomalies, own);
         if kept.len() < set.masses.len() {
-            set = Weighted {
-                vectors: kept.iter().map(|&i| set.vectors[i]).collect(),
-                masses: kept.iter().map(|&i| set.masses[i]).collect(),
-            };
+            set = set.only(&kept);
             kinds = kinds.only(&kept);
             weights = kinds.scales(&set, &support, novelty);
             cloud = Cloud::new(&set, &kinds, &weights);
@@ -185,6 +186,9 @@ impl Shapes {
         {
             self.explain_difference(groups, &seen.numbers, &vector, reference, own, &mut reasons);
         }
+        if self.strangeness(&vector, own) >= 1.0 {
+            self.explain_strangeness(groups, &seen.numbers, &vector, &mut reasons);
+        }
         self.explain_length(group.lines, &mut reasons);
         if group.order != Orders::UNKNOWN
             && self.transitions.score_of(groups, &seen.transitions, group.order, own) >= 1.0
@@ -215,8 +219,8 @@ impl Shapes {
         );
         parts.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let total: f32 = parts.iter().map(|part| part.1).sum();
-        parts.retain(|part| part.1 >= 0.15 * total);
-        parts.truncate(4);
+        let telling = parts.iter().take_while(|part| part.1 >= 0.15 * total).count();
+        parts.truncate(telling.clamp(2, 4));
         for (template, _) in parts {
             let count = |v: &Entries| v.binary_search_by_key(&template, |e| e.0).map_or(0, |at| v[at].1);
             let (here, there) = (count(vector), count(&reference.vector));
@@ -237,6 +241,27 @@ impl Shapes {
                 _ => Reason::Count { template: id, count: here, low, high },
             });
         }
+    }
+
+    /// Names the rarest template, unless it was named already.
+    fn explain_strangeness(
+        &self,
+        groups: &Groups,
+        numbers: &[u16],
+        vector: &Entries,
+        reasons: &mut Vec<Reason>,
+    ) {
+        let known = |t: u16| self.support.get(usize::from(t)).copied().unwrap_or(0);
+        let Some(rarest) = vector.iter().map(|&(t, _)| t).min_by_key(|&t| (known(t), t)) else { return };
+        let template = self.templates.get(usize::from(rarest)).copied();
+        let template = template.unwrap_or_else(|| strange_id(groups, numbers, rarest));
+        if reasons.iter().any(|reason| reason.template() == Some(template)) {
+            return;
+        }
+        reasons.push(match known(rarest) {
+            0 => Reason::NewTemplate { template, groups: self.sessions },
+            having => Reason::RareTemplate { template, having: having.into(), groups: self.sessions },
+        });
     }
 
     fn explain_length(&self, events: u32, reasons: &mut Vec<Reason>) {

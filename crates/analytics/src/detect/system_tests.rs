@@ -118,3 +118,36 @@ fn a_tenth_of_failures_of_several_kinds_is_found_without_a_hint() {
     assert!(right >= 360, "{right} of 400");
     assert!(wrong <= 80, "{wrong} others of 3600");
 }
+
+#[test]
+fn steps_that_slip_in_every_third_session_are_how_the_log_is() {
+    let mut dice = Dice::new(26);
+    let mut list: Vec<Vec<u32>> = (0..8000)
+        .map(|_| (0..8).map(|step| if dice.roll(20) == 0 { dice.roll(10) as u32 } else { step }).collect())
+        .collect();
+    list[4321] = vec![0, 1, 2, 3, 700, 700, 700, 701, 702];
+    let (right, wrong) = found(&list, &[4321]);
+    assert_eq!(right, 1);
+    assert!(wrong <= 1400, "{wrong} others of 8000");
+}
+
+#[test]
+fn where_no_session_is_like_another_few_are_anomalous() {
+    let mut dice = Dice::new(27);
+    let list: Vec<Vec<u32>> = (0..6000).map(|_| (0..8).map(|_| dice.roll(60) as u32).collect()).collect();
+    let (_, wrong) = found(&list, &[]);
+    assert!(wrong <= 300, "{wrong} of 6000");
+}
+
+#[test]
+fn every_anomalous_session_has_a_reason() {
+    let mut list = traces(3000, 28);
+    for at in (0..3000).step_by(500) {
+        list[at] = vec![1, 500 + at as u32, 2, 600, 601, 602, 603, 604, 605, 606, 607, 608, 609];
+    }
+    let groups = sessions(&list);
+    let fitted = DetectorConfig::default().fit_own(&groups).unwrap();
+    let judgement = fitted.judge(&groups).unwrap();
+    assert!(judgement.anomalous() > 0);
+    assert!(judgement.ranked().iter().all(|&index| !judgement.verdict(index).reasons.is_empty()));
+}

@@ -171,3 +171,22 @@ fn a_detector_of_windows_refuses_sessions() {
     let error = fitted.judge(&sessions).unwrap_err().to_string();
     assert_eq!(error, "the detector learnt from windows of time, it cannot judge sessions");
 }
+
+#[test]
+fn templates_that_are_always_there_are_not_rare_however_long_the_log() {
+    let mut dice = Dice::new(11);
+    let mut builder = GroupBuilder::new(Grouping::TimeWindow { micros: MINUTE });
+    for minute in 0..5000i64 {
+        for _ in 0..20 {
+            builder.push(1, dice.roll(12).min(dice.roll(12)) as u32, Some(minute * MINUTE), false, None);
+        }
+        if minute == 3000 {
+            builder.push(1, FAULT, Some(minute * MINUTE), false, None);
+        }
+    }
+    let groups = builder.finish();
+    let fitted = DetectorConfig::default().fit_own(&groups).unwrap();
+    let judgement = fitted.judge(&groups).unwrap();
+    assert_eq!(judgement.ranked()[0], 3000);
+    assert!(judgement.anomalous() <= 10, "{}", judgement.anomalous());
+}
