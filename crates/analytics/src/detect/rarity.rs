@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Levels of support at which the share is kept: 1, 2, 4, ...
 const LEVELS: usize = 16;
+/// The smallest log in which a find can be anomalous for being the only one of its kind.
+const FEWEST: f64 = 20.0;
 
 /// How often a group holds something of a given rarity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +24,8 @@ pub(super) struct Rarity {
 
 impl Rarity {
     /// From the support of the rarest thing in each group, with the number of such groups. A find is
-    /// anomalous when less than the share `unusual` of the groups hold its like.
+    /// anomalous when less than the share `unusual` of the groups hold its like; in a log too small to
+    /// show such a share, when it is the only one.
     pub(super) fn new(rarest: impl Iterator<Item = (u32, f64)>, unusual: f64) -> Self {
         let mut groups = vec![0.0; LEVELS];
         let mut total = 0.0;
@@ -37,7 +40,8 @@ impl Rarity {
             sum += *slot;
             *slot = sum;
         }
-        Self { groups, total, unusual }
+        let only_one = 2.0 / (total.max(FEWEST) + 1.0);
+        Self { groups, total, unusual: unusual.max(only_one) }
     }
 
     /// How surprising a group is whose rarest thing is known from `support` groups, itself included; from
@@ -65,6 +69,16 @@ mod tests {
         assert!(calm.surprise(1) > 1.2);
         assert!(restless.surprise(1) < 0.5);
         assert!(calm.surprise(1000) < calm.surprise(1));
+    }
+
+    #[test]
+    fn in_a_small_log_the_only_find_is_surprising_and_two_are_not() {
+        for size in [20.0, 60.0, 150.0] {
+            let one = Rarity::new([(1, 1.0), (12, size - 1.0)].into_iter(), 0.005);
+            assert!(one.surprise(1) >= 1.0, "{size}: {}", one.surprise(1));
+            let two = Rarity::new([(1, 2.0), (12, size - 2.0)].into_iter(), 0.005);
+            assert!(two.surprise(1) < 1.0, "{size}: {}", two.surprise(1));
+        }
     }
 
     #[test]

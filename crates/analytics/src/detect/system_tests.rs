@@ -151,3 +151,26 @@ fn every_anomalous_session_has_a_reason() {
     assert!(judgement.anomalous() > 0);
     assert!(judgement.ranked().iter().all(|&index| !judgement.verdict(index).reasons.is_empty()));
 }
+
+#[test]
+fn the_one_odd_session_of_a_small_log_is_found() {
+    let faults: [fn(&mut Vec<u32>); 4] = [
+        |session| session.push(90),
+        |session| session.truncate(2),
+        |session| session.extend([3; 30]),
+        |session| *session = vec![1, 2, 91, 92],
+    ];
+    for count in [20, 60, 150] {
+        for (kind, fault) in faults.iter().enumerate() {
+            let mut dice = Dice::new(29);
+            let mut list: Vec<Vec<u32>> = (0..count)
+                .map(|_| {
+                    let optional = vec![4; usize::from(dice.roll(3) == 0)];
+                    [vec![1, 2], vec![3; 1 + dice.roll(4) as usize], optional, vec![5, 6]].concat()
+                })
+                .collect();
+            fault(&mut list[13]);
+            assert_eq!(found(&list, &[13]), (1, 0), "fault {kind} among {count}");
+        }
+    }
+}
