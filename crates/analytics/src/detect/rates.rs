@@ -20,6 +20,9 @@ const ERROR_NEW: f32 = 1.3;
 /// A run of this many windows is no longer one event, but something that is usually there.
 const LASTING: usize = 10;
 
+/// What more than one in this many windows have is no find in any of them.
+const USUAL: usize = 4;
+
 /// What is usual in the windows of a log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rates {
@@ -130,7 +133,8 @@ impl Rates {
                 false => finding(hit, What::Many(id), burst),
             })
             .collect();
-        if own || known.runs == 0 {
+        let usual = own && counts.len() * USUAL > windows as usize;
+        if !usual && (own || known.runs == 0) {
             let surprise = self.rarity.surprise(if own { known.runs } else { 1 });
             let weight = if severe { ERROR_NEW } else { 1.0 };
             // In its own log a program's first moments are full of templates that never come back.

@@ -58,7 +58,8 @@ fn a_system_at_work_has_hardly_an_anomaly() {
         let groups = system(seed, beating(|_| Vec::new()));
         let fitted = DetectorConfig::default().fit_own(&groups).unwrap();
         let found = fitted.judge(&groups).unwrap().anomalous();
-        assert!(found <= 2, "seed {seed}: {found} of 300");
+        // One in a hundred.
+        assert!(found <= 3, "seed {seed}: {found} of 300");
     }
 }
 
