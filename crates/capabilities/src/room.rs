@@ -169,7 +169,7 @@ impl Room {
         let operations: Vec<Operation> =
             capabilities.into_iter().flat_map(|capability| capability.operations).collect();
         let by_name = operations.iter().enumerate().map(|(at, operation)| (operation.name, at)).collect();
-        let inputs = Inputs::new(&operations)?;
+        let inputs = Inputs::new(&operations);
         let room = Arc::new(Room {
             identity,
             jobs,

@@ -2,6 +2,7 @@
 //! unknown fields) is what every face refuses, in the same words.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
@@ -10,27 +11,32 @@ use opsroom_core::operation::BACKGROUND;
 use opsroom_core::{Error, Operation, Result};
 use serde_json::Value;
 
-/// The schemas of all operations, compiled once.
-pub struct Inputs(HashMap<&'static str, Validator>);
+/// The schemas of all operations, each compiled when it is first used: most are not, in most rooms.
+pub struct Inputs(HashMap<&'static str, OnceLock<Validator>>);
 
 impl Inputs {
-    /// Compiles the schemas.
-    ///
-    /// # Errors
-    /// `Internal` for a schema that is not one: a fault of the operation's definition.
-    pub fn new(operations: &[Operation]) -> Result<Self> {
-        let compile = |operation: &Operation| {
+    /// Knows these operations.
+    pub fn new(operations: &[Operation]) -> Self {
+        Self(operations.iter().map(|operation| (operation.name, OnceLock::new())).collect())
+    }
+
+    fn validator(&self, operation: &Operation) -> Result<&Validator> {
+        let unknown = || Error::internal(format!("{} is no operation of this room", operation.name));
+        let slot = self.0.get(operation.name).ok_or_else(unknown)?;
+        if slot.get().is_none() {
             // Schemas never fetch: the crate is built without its resolvers.
-            let validator = jsonschema::options().should_validate_formats(true).build(&operation.input);
-            Ok((operation.name, validator.map_err(|error| Error::internal(error.to_string()))?))
-        };
-        Ok(Self(operations.iter().map(compile).collect::<Result<_>>()?))
+            let compiled = jsonschema::options().should_validate_formats(true).build(&operation.input);
+            // Whoever was first compiled the same.
+            _ = slot.set(compiled.map_err(|error| Error::internal(error.to_string()))?);
+        }
+        slot.get().ok_or_else(unknown)
     }
 
     /// Checks an input and takes the `background` wish of a long operation out of it.
     ///
     /// # Errors
-    /// `Invalid`, naming the field, what it held and what would be right.
+    /// `Invalid`, naming the field, what it held and what would be right; `Internal` for a schema that is
+    /// none: a fault of the operation's definition.
     pub fn check(&self, operation: &Operation, mut input: Value) -> Result<(Value, bool)> {
         if input.is_null() {
             input = Value::Object(Default::default());
@@ -42,16 +48,13 @@ impl Inputs {
             )));
         }
         whole_numbers(&mut input, 0)?;
-        if let Some(validator) = self.0.get(operation.name)
-            && operation.detail_errors
-        {
+        let validator = self.validator(operation)?;
+        if operation.detail_errors {
             let errors: Vec<FieldError> = validator.iter_errors(&input).take(MOST).map(field_error).collect();
             if !errors.is_empty() {
                 return Err(FieldErrors(errors).into());
             }
-        } else if let Some(validator) = self.0.get(operation.name)
-            && let Some(error) = validator.iter_errors(&input).next()
-        {
+        } else if let Some(error) = validator.iter_errors(&input).next() {
             return Err(Error::invalid(explain(operation, &error)));
         }
         let wish =
@@ -196,7 +199,7 @@ mod tests {
     fn check(input: Value) -> Result<(Value, bool)> {
         let operation =
             Operation::new("tests", "count_sheep", Effect::Read, "POST /sheep", &(), count).long();
-        Inputs::new(std::slice::from_ref(&operation)).unwrap().check(&operation, input)
+        Inputs::new(std::slice::from_ref(&operation)).check(&operation, input)
     }
 
     #[test]

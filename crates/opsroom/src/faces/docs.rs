@@ -1,12 +1,11 @@
 //! The API's documents: `/openapi.json`, Swagger UI at `/docs`, ReDoc at `/redoc`. Everything they need
 //! is in the binary; their pages may run only scripts from here.
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::Value;
 
 use super::Server;
 
@@ -35,8 +34,8 @@ pub fn routes() -> Router<Server> {
         .route("/docs/redoc.js", get(async || asset("text/javascript", REDOC_START)))
 }
 
-async fn openapi(State(server): State<Server>) -> Json<Value> {
-    Json((*server.openapi).clone())
+async fn openapi(State(server): State<Server>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], server.openapi()).into_response()
 }
 
 /// An HTML page with the policy of the documents.

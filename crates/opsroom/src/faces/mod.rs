@@ -10,14 +10,14 @@ pub mod openapi;
 pub mod raw;
 pub mod rest;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use opsroom_capabilities::room::Room;
 use opsroom_core::Error;
-use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -30,8 +30,7 @@ pub struct Server {
     pub room: Arc<Room>,
     /// How it is served.
     pub config: Arc<ServerConfig>,
-    /// The OpenAPI document, made once.
-    pub openapi: Arc<Value>,
+    openapi: Arc<OnceLock<Bytes>>,
 }
 
 /// How a request came in; put into each by the listener.
@@ -46,8 +45,14 @@ pub struct Peer {
 impl Server {
     /// Serves this room.
     pub fn new(room: Arc<Room>, config: ServerConfig) -> Self {
-        let openapi = Arc::new(openapi::document(room.operations()));
-        Self { room, config: Arc::new(config), openapi }
+        Self { room, config: Arc::new(config), openapi: Arc::default() }
+    }
+
+    /// The text of the OpenAPI document, made when it is first asked for: as a tree it is larger than all
+    /// else that a server at rest holds.
+    pub fn openapi(&self) -> Bytes {
+        let text = || openapi::document(self.room.operations()).to_string().into();
+        self.openapi.get_or_init(text).clone()
     }
 
     /// Every route: the operations', the raw ones, MCP, and the documents.
