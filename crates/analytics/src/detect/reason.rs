@@ -173,20 +173,16 @@ impl Reason {
                 format!("{} in this {one}: {}", rate(count, usual), text(template))
             }
             Self::Vanished { template, count: 0, usual } => {
-                format!("silent in this {one}, usually at least {}: {}", lines(usual), text(template))
+                format!("silent in this {one}, usually {}: {}", at_least(usual), text(template))
             }
             Self::Vanished { template, count, usual } => format!(
-                "only {} in this {one}, usually at least {}: {}",
+                "only {} in this {one}, usually {}: {}",
                 lines(count.into()),
-                lines(usual),
+                at_least(usual),
                 text(template)
             ),
             Self::Errors { count, usual } => {
-                format!(
-                    "{} of an error level in this {one}, usually at most {}",
-                    lines(count.into()),
-                    lines(usual)
-                )
+                format!("{} of an error level in this {one}, usually {}", lines(count.into()), at_most(usual))
             }
             Self::Lines { count, low, high } => {
                 format!("{} in this {one}, usually {}", lines(count.into()), range(low, high))
@@ -238,8 +234,17 @@ fn rate(count: u32, usual: f64) -> String {
         let factor = if factor < 10.0 { format!("{factor:.1}") } else { thousands(factor as u64) };
         format!("{factor} times its usual rate ({}, usually at most {usual:.0})", lines(count.into()))
     } else {
-        format!("{}, usually at most {}", lines(count.into()), lines(usual))
+        format!("{}, usually {}", lines(count.into()), at_most(usual))
     }
+}
+
+fn at_most(usual: f64) -> String {
+    if usual < 0.5 { "none".to_owned() } else { format!("at most {}", lines(usual)) }
+}
+
+/// Less than a line at least says only that there are some.
+fn at_least(usual: f64) -> String {
+    if usual < 0.5 { "some".to_owned() } else { format!("at least {}", lines(usual)) }
 }
 
 fn lines(count: f64) -> String {
@@ -303,6 +308,16 @@ mod tests {
             Reason::Burst { template: 2, count: 56, usual: 4.0 },
             Window,
             "14 times its usual rate (56 lines, usually at most 4) in this window: <2>",
+        );
+        check(
+            Reason::Burst { template: 2, count: 20, usual: 0.0 },
+            Window,
+            "20 lines, usually none in this window: <2>",
+        );
+        check(
+            Reason::Vanished { template: 2, count: 0, usual: 0.2 },
+            Window,
+            "silent in this window, usually some: <2>",
         );
         check(
             Reason::Vanished { template: 2, count: 0, usual: 1.0 },
