@@ -42,23 +42,63 @@ impl Role {
 }
 
 /// A part of what a role may do: `capability:action`, such as `logs:*`, `*:read` or
-/// `detection:detect_anomalies`.
+/// `detection:detect_anomalies`, or a part of that: `capability:action:resource`, such as
+/// `secrets:get_secret:db/*` or `tools:execute_tool:github__*`.
 ///
 /// `capability` is a capability's name or `*`. `action` is an operation's name, an effect (`read`,
-/// `reveal`, `write`, `destroy`) or `*`. `*` alone means `*:*`.
+/// `reveal`, `write`, `destroy`) or `*`. `resource` is the name of what the operation works on, or the
+/// beginning of it and `*`. `*` alone means `*:*`. With `!` before it, it takes away instead of giving, and
+/// wins over every scope that gives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct Scope {
+    deny: bool,
     capability: String,
     action: String,
+    resource: Option<String>,
 }
 
 impl Scope {
-    /// Whether this scope covers an action of that name and effect in that capability.
+    /// Whether this scope takes away.
+    pub fn denies(&self) -> bool {
+        self.deny
+    }
+
+    /// Whether this scope speaks of an action of that name and effect in that capability.
     pub fn covers(&self, capability: &str, action: &str, effect: Effect) -> bool {
         (self.capability == "*" || self.capability == capability)
             && (self.action == "*" || self.action == action || self.action == effect.as_str())
+    }
+
+    /// Whether this scope speaks of that resource.
+    pub fn covers_resource(&self, name: &str) -> bool {
+        match self.resource.as_deref() {
+            None => true,
+            Some(resource) => match resource.strip_suffix('*') {
+                Some(beginning) => name.starts_with(beginning),
+                None => name == resource,
+            },
+        }
+    }
+
+    /// Whether it speaks of some resources only.
+    pub fn is_partial(&self) -> bool {
+        self.resource.is_some()
+    }
+
+    /// Whether whatever this scope speaks of, `outer` speaks of too, by its words.
+    pub fn within(&self, outer: &Scope) -> bool {
+        let word = |inner: &str, outer: &str| outer == "*" || outer == inner;
+        let resource = match (self.resource.as_deref(), outer.resource.as_deref()) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(inner), Some(outer)) => match outer.strip_suffix('*') {
+                Some(beginning) => inner.starts_with(beginning),
+                None => inner == outer,
+            },
+        };
+        word(&self.capability, &outer.capability) && word(&self.action, &outer.action) && resource
     }
 }
 
@@ -66,28 +106,45 @@ impl TryFrom<String> for Scope {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Self> {
-        let (capability, action) = match text.as_str() {
-            "*" => ("*", "*"),
-            other => other.split_once(':').unwrap_or(("", "")),
+        let (deny, words) = match text.strip_prefix('!') {
+            Some(words) => (true, words),
+            None => (false, text.as_str()),
         };
+        let mut parts = if words == "*" { "*:*" } else { words }.splitn(3, ':');
+        let (capability, action, resource) =
+            (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next());
         let word = |word: &str| {
             word == "*"
                 || (!word.is_empty()
                     && word.len() <= 64
                     && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         };
-        if !word(capability) || !word(action) {
+        let name = |name: &str| {
+            let middle = name.strip_suffix('*').unwrap_or(name);
+            !name.is_empty()
+                && name.len() <= 200
+                && middle.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./@".contains(&b))
+        };
+        if !word(capability) || !word(action) || !resource.is_none_or(name) {
             return Err(Error::invalid(format!(
-                "scope {text:?} is not `capability:action`, for example `logs:*`, `*:read` or `detection:detect_anomalies`"
+                "scope {text:?} is not `capability:action`, for example `logs:*`, `*:read`, \
+                 `detection:detect_anomalies` or `secrets:get_secret:db/*`"
             )));
         }
-        Ok(Self { capability: capability.to_owned(), action: action.to_owned() })
+        Ok(Self {
+            deny,
+            capability: capability.to_owned(),
+            action: action.to_owned(),
+            resource: resource.map(str::to_owned),
+        })
     }
 }
 
 impl From<Scope> for String {
     fn from(scope: Scope) -> String {
-        format!("{}:{}", scope.capability, scope.action)
+        let deny = if scope.deny { "!" } else { "" };
+        let resource = scope.resource.map_or(String::new(), |resource| format!(":{resource}"));
+        format!("{deny}{}:{}{resource}", scope.capability, scope.action)
     }
 }
 
@@ -172,23 +229,59 @@ impl Caller {
         self.teams.first().map_or(DEFAULT_TEAM, String::as_str)
     }
 
-    /// Whether the caller may see this operation at all.
+    /// Whether the caller may see this operation at all; which resources it may name is another question.
     pub fn may(&self, operation: &Operation) -> bool {
         operation.open
             || self.role >= operation.role
-                && self.covers(operation.capability, operation.name, operation.effect)
+                && self.covers(
+                    operation.capability,
+                    operation.name,
+                    operation.effect,
+                    Named::of(operation.resource.is_some()),
+                )
     }
 
-    /// Refuses an operation that the caller may not call, saying what is missing.
+    /// Refuses an operation that the caller may not call, saying what is missing. An operation that works
+    /// on a named resource is held against it by [`Caller::authorise_resource`].
     pub fn authorise(&self, operation: &Operation) -> Result<()> {
         if operation.open {
             return Ok(());
         }
-        self.authorise_action(operation.capability, operation.name, operation.effect, operation.role)
+        let named = Named::of(operation.resource.is_some());
+        self.authorise_named(operation.capability, operation.name, operation.effect, operation.role, named)
     }
 
     /// The same for what is not an operation: a raw route such as a log receiver.
     pub fn authorise_action(&self, capability: &str, action: &str, effect: Effect, role: Role) -> Result<()> {
+        self.authorise_named(capability, action, effect, role, Named::Nothing)
+    }
+
+    /// The same for an action on a resource of that name, such as a secret's path or a tool's name.
+    pub fn authorise_resource(
+        &self,
+        capability: &str,
+        action: &str,
+        effect: Effect,
+        role: Role,
+        resource: &str,
+    ) -> Result<()> {
+        self.authorise_named(capability, action, effect, role, Named::Resource(resource))
+    }
+
+    /// Whether the scopes let the caller do this to a resource of that name; for lists, which show what
+    /// their reader may see.
+    pub fn may_name(&self, capability: &str, action: &str, effect: Effect, resource: &str) -> bool {
+        self.covers(capability, action, effect, Named::Resource(resource))
+    }
+
+    fn authorise_named(
+        &self,
+        capability: &str,
+        action: &str,
+        effect: Effect,
+        role: Role,
+        named: Named<'_>,
+    ) -> Result<()> {
         if self.role < role {
             return Err(Error::forbidden(format!(
                 "{action} needs the role {}; {} has {}",
@@ -197,18 +290,52 @@ impl Caller {
                 self.role.as_str()
             )));
         }
-        if !self.covers(capability, action, effect) {
+        if !self.covers(capability, action, effect, named) {
+            let resource = match named {
+                Named::Resource(resource) => format!(":{resource}"),
+                Named::Nothing | Named::Unknown => String::new(),
+            };
             return Err(Error::forbidden(format!(
-                "{action} needs a key with the scope `{capability}:{action}` or one that covers it"
+                "{action} needs a key with the scope `{capability}:{action}{resource}` or one that covers it"
             )));
         }
         Ok(())
     }
 
-    fn covers(&self, capability: &str, action: &str, effect: Effect) -> bool {
-        self.scopes
-            .as_ref()
-            .is_none_or(|scopes| scopes.iter().any(|scope| scope.covers(capability, action, effect)))
+    fn covers(&self, capability: &str, action: &str, effect: Effect, named: Named<'_>) -> bool {
+        let Some(scopes) = &self.scopes else { return true };
+        let mut given = false;
+        for scope in scopes.iter().filter(|scope| scope.covers(capability, action, effect)) {
+            let speaks = match named {
+                // What works on no resource is not given by a part, and is taken away only as a whole.
+                Named::Nothing => !scope.is_partial(),
+                // Given as far as is known; taken away only when no resource is left.
+                Named::Unknown => !(scope.denies() && scope.is_partial()),
+                Named::Resource(name) => scope.covers_resource(name),
+            };
+            if speaks && scope.denies() {
+                return false;
+            }
+            given |= speaks;
+        }
+        given
+    }
+}
+
+/// What an action works on, as far as it is known.
+#[derive(Clone, Copy)]
+enum Named<'a> {
+    /// Nothing that a scope could name.
+    Nothing,
+    /// Something whose name is not known yet.
+    Unknown,
+    /// This.
+    Resource(&'a str),
+}
+
+impl Named<'_> {
+    fn of(has_resource: bool) -> Self {
+        if has_resource { Named::Unknown } else { Named::Nothing }
     }
 }
 
@@ -229,9 +356,49 @@ mod tests {
         assert!(!covers("logs:*", "jobs", "get_job", Effect::Read));
     }
 
+    fn caller(scopes: &[&str]) -> Caller {
+        let scopes = scopes.iter().map(|text| Scope::try_from((*text).to_owned()).unwrap()).collect();
+        Caller { scopes: Some(scopes), ..Caller::operator(Face::Rest) }
+    }
+
+    #[test]
+    fn a_scope_names_resources_by_their_beginning_and_a_denial_wins() {
+        let caller = caller(&["secrets:get_secret:db/*", "!secrets:*:db/root", "tools:*"]);
+        let get = |name| {
+            caller.authorise_resource("secrets", "get_secret", Effect::Reveal, Role::Viewer, name).is_ok()
+        };
+        assert!(get("db/app") && !get("db/root") && !get("mail/app") && !get("d"));
+        assert!(caller.may_name("tools", "execute_tool", Effect::Write, "github__search"));
+        // A part of an action is not the action where there is no resource.
+        assert!(caller.authorise_action("secrets", "get_secret", Effect::Reveal, Role::Viewer).is_err());
+    }
+
+    #[test]
+    fn a_denial_of_everything_leaves_nothing() {
+        let caller = caller(&["*", "!logs:write"]);
+        assert!(caller.authorise_action("logs", "ingest_logs", Effect::Write, Role::Viewer).is_err());
+        assert!(caller.authorise_action("logs", "search_logs", Effect::Read, Role::Viewer).is_ok());
+        assert!(!caller.may_name("logs", "ingest_logs", Effect::Write, "x"));
+    }
+
+    #[test]
+    fn scopes_lie_within_others_by_their_words() {
+        let scope = |text: &str| Scope::try_from(text.to_owned()).unwrap();
+        for (inner, outer, expected) in [
+            ("logs:read", "logs:*", true),
+            ("logs:*", "logs:read", false),
+            ("secrets:get_secret:db/a", "secrets:*", true),
+            ("secrets:get_secret:db/a", "secrets:get_secret:db/*", true),
+            ("secrets:get_secret:d*", "secrets:get_secret:db/*", false),
+            ("secrets:get_secret", "secrets:get_secret:db/*", false),
+        ] {
+            assert_eq!(scope(inner).within(&scope(outer)), expected, "{inner} in {outer}");
+        }
+    }
+
     #[test]
     fn a_scope_that_is_not_one_is_refused_with_an_example() {
-        for text in ["", "logs", "logs:", ":read", "logs:READ", "logs:a b", "a:b:c"] {
+        for text in ["", "logs", "logs:", ":read", "logs:READ", "logs:a b", "a:b:", "a:b:c d", "a:b:*c", "!", "a:b:\u{202e}"] {
             let error = Scope::try_from(text.to_owned()).unwrap_err();
             assert!(error.message.contains("for example"), "{text}");
         }

@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod operation;
 pub mod resolver;
+pub mod seal;
 pub mod secret;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

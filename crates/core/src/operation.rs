@@ -109,6 +109,9 @@ pub struct Operation {
     pub success: u16,
     /// Whether REST wraps the answer as `{success, data}`, and an error as `{success, message, ...}`.
     pub envelope: bool,
+    /// The field that names what it works on, for scopes that give a part of an operation. Empty: it
+    /// works on several, and shows or changes those that the caller's scopes name.
+    pub resource: Option<&'static str>,
     /// The JSON schema of the input, an object.
     pub input: Value,
     /// The JSON schema of the answer, an object.
@@ -154,6 +157,7 @@ impl Operation {
             detail_errors: false,
             success: 200,
             envelope: false,
+            resource: None,
             input: schema::<I>(true),
             output: schema::<O>(false),
             run: Arc::new(move |call, input| {
@@ -181,6 +185,13 @@ impl Operation {
     /// Lets it be called without a key: for what a newcomer or a probe must reach.
     pub fn open(mut self) -> Self {
         self.open = true;
+        self
+    }
+
+    /// Says which field names what it works on, so that scopes can give a part of it; empty when it works
+    /// on several and holds each against the caller's scopes itself.
+    pub fn on(mut self, field: &'static str) -> Self {
+        self.resource = Some(field);
         self
     }
 

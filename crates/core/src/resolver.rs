@@ -70,6 +70,8 @@ impl Reference {
 pub struct Purpose<'a> {
     /// The team whose resource uses it.
     pub team: &'a str,
+    /// The `created_by` of that resource: the secret is given out if this one may have it now.
+    pub owner: &'a str,
     /// Who or what uses it, for the record: `service:12`, `channel:ops`.
     pub user: &'a str,
 }
@@ -181,7 +183,7 @@ impl Mount for Files {
 mod tests {
     use super::*;
 
-    const PURPOSE: Purpose<'static> = Purpose { team: "default", user: "test" };
+    const PURPOSE: Purpose<'static> = Purpose { team: "default", owner: "operator", user: "test" };
 
     fn resolver(folder: &Path) -> Resolver {
         let variables =

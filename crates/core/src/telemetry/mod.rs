@@ -9,6 +9,7 @@
 //! its `trace_id` in any case.
 
 mod export;
+pub mod known;
 mod layer;
 mod rotate;
 mod scrub;

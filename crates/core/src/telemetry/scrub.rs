@@ -30,6 +30,13 @@ static PATTERNS: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
 
 /// A text without what looks like a password, a key or a token.
 pub fn scrub(text: &str) -> Cow<'_, str> {
+    match super::known::redact(text) {
+        Cow::Borrowed(text) => by_pattern(text),
+        Cow::Owned(text) => Cow::Owned(by_pattern(&text).into_owned()),
+    }
+}
+
+fn by_pattern(text: &str) -> Cow<'_, str> {
     // Most lines have none of the characters that every pattern needs.
     if !text.contains([':', '=', '_']) && !text.contains("earer") && !text.contains("asic") {
         return Cow::Borrowed(text);
