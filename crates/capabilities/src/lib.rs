@@ -12,4 +12,5 @@ pub mod logs;
 pub mod notifications;
 pub mod planning;
 pub mod room;
+pub mod secrets;
 mod validate;

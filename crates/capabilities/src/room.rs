@@ -18,6 +18,8 @@ use opsroom_core::job::Started;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::metrics::{CallLabels, Metrics};
 use opsroom_core::resolver::Resolver;
+use opsroom_core::seal::{self, Sealer};
+use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use serde_json::Value;
 use tracing::Instrument;
@@ -31,6 +33,8 @@ use crate::logs::Logs;
 use crate::notifications::{self, Notifications, NotificationsConfig};
 use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
+use crate::secrets::config::SecretsConfig;
+use crate::secrets::{self, Secrets};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -52,6 +56,8 @@ pub struct RoomConfig {
     pub planning: PlanningConfig,
     /// Where references to secrets lead.
     pub secrets: Resolver,
+    /// How secrets of our own are kept.
+    pub kept_secrets: SecretsConfig,
 }
 
 /// The room, open for calls.
@@ -72,6 +78,8 @@ pub struct Room {
     pub lifecycle: Lifecycle,
     /// Where references to secrets lead.
     pub secrets: Resolver,
+    /// Secrets of our own.
+    pub kept_secrets: Secrets,
     /// The time.
     pub clock: Clock,
     /// The database.
@@ -107,6 +115,8 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
+        ("seal", &seal::MIGRATIONS),
+        ("secrets", &secrets::MIGRATIONS),
     ]
 }
 
@@ -150,11 +160,25 @@ impl Room {
             clock.clone(),
             events.clone(),
             notifications.clone(),
-            egress,
+            egress.clone(),
             config.planning.clone(),
         )?;
+        let sealing = config.kept_secrets.master_key.clone();
+        let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
+        let kept_secrets = Secrets::open(secrets::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            lifecycle: lifecycle.clone(),
+            events: events.clone(),
+            egress: egress.clone(),
+            sealer,
+            identity: identity.clone(),
+            resolver: config.secrets.clone(),
+            config: config.kept_secrets.clone(),
+        });
         let mut capabilities = vec![
             identity.capability(),
+            kept_secrets.capability(),
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
             Detection::new(roots.clone())
@@ -179,6 +203,7 @@ impl Room {
             metrics,
             lifecycle,
             secrets: config.secrets.clone(),
+            kept_secrets,
             clock,
             database,
             operations,
@@ -267,25 +292,50 @@ impl Room {
         entry: Option<&AuditEntry>,
     ) -> Result<Answer> {
         call.caller.authorise(operation)?;
-        if operation.effect == Effect::Reveal && call.caller.face == Face::Mcp {
-            return Err(Error::forbidden(format!(
-                "{} shows a secret, which is withheld over MCP; a person can call it in the console or the terminal",
-                operation.name
-            )));
-        }
+        self.may_reveal(operation, &call.caller, &input).await?;
         let (input, background) = self.inputs.check(operation, input)?;
+        authorise_resource(&call.caller, operation, &input)?;
+        let repeats = REPEATERS.contains(&operation.capability);
+        let shown = |mut answer: Value| {
+            if repeats {
+                hide_known(&mut answer);
+            }
+            Answer::Done(answer)
+        };
         if !operation.long {
-            return operation.run(call, input).await.map(Answer::Done);
+            return operation.run(call, input).await.map(shown);
         }
         let running = self.jobs.start(operation, call, input).await?;
         if !background {
-            return running.result.await.map(Answer::Done);
+            return running.result.await.map(shown);
         }
         let started = match entry {
             None => running.detach(),
             Some(entry) => self.audit_when_done(entry.clone(), running),
         };
         Ok(Answer::Started(serde_json::to_value(started).map_err(Error::internal)?))
+    }
+
+    /// What shows a secret is withheld from models, unless a person granted exactly that, and from schedules,
+    /// whose answers are kept.
+    async fn may_reveal(&self, operation: &Operation, caller: &Caller, input: &Value) -> Result<()> {
+        if operation.effect != Effect::Reveal {
+            return Ok(());
+        }
+        match caller.face {
+            Face::Rest | Face::Cli => Ok(()),
+            Face::Mcp if operation.name == GRANTED && self.kept_secrets.is_granted(caller, input).await? => {
+                Ok(())
+            }
+            Face::Mcp => Err(Error::forbidden(format!(
+                "{} shows a secret, which is withheld over MCP; a person can call it in the console or the terminal",
+                operation.name
+            ))),
+            Face::Schedule => Err(Error::forbidden(format!(
+                "{} shows a secret, and no schedule may call it, because its answers are kept",
+                operation.name
+            ))),
+        }
     }
 
     /// A background job that changes something leaves a second record when it ends.
@@ -307,6 +357,7 @@ impl Room {
         self.jobs.set_operations(self.operations.clone());
         self.jobs.start_upkeep();
         self.notifications.start();
+        self.kept_secrets.start();
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();
@@ -323,6 +374,38 @@ impl Room {
         self.jobs.start_scheduler(call, rights);
         Ok(())
     }
+}
+
+/// What a person can let a model be shown.
+const GRANTED: &str = "get_secret";
+
+/// Capabilities that repeat texts from elsewhere, in which a secret of ours may stand.
+const REPEATERS: [&str; 4] = ["logs", "detection", "jobs", "notifications"];
+
+/// Hides the values of known secrets wherever the answer has them.
+fn hide_known(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let std::borrow::Cow::Owned(hidden) = known::redact(text) {
+                *text = hidden;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(hide_known),
+        Value::Object(fields) => fields.values_mut().for_each(hide_known),
+        _ => {}
+    }
+}
+
+/// Holds the resource that the input names against the caller's scopes, after the input is known to be
+/// well formed. An operation on several resources does that itself.
+fn authorise_resource(caller: &Caller, operation: &Operation, input: &Value) -> Result<()> {
+    let Some(field) = operation.resource.filter(|field| !field.is_empty() && !operation.open) else {
+        return Ok(());
+    };
+    let (capability, name) = (operation.capability, operation.name);
+    // A name that is left out is no resource's, so that a part of an operation does not cover it.
+    let resource = input.get(field).and_then(Value::as_str).unwrap_or_default();
+    caller.authorise_resource(capability, name, operation.effect, operation.role, resource)
 }
 
 fn health(

@@ -398,7 +398,19 @@ mod tests {
 
     #[test]
     fn a_scope_that_is_not_one_is_refused_with_an_example() {
-        for text in ["", "logs", "logs:", ":read", "logs:READ", "logs:a b", "a:b:", "a:b:c d", "a:b:*c", "!", "a:b:\u{202e}"] {
+        for text in [
+            "",
+            "logs",
+            "logs:",
+            ":read",
+            "logs:READ",
+            "logs:a b",
+            "a:b:",
+            "a:b:c d",
+            "a:b:*c",
+            "!",
+            "a:b:\u{202e}",
+        ] {
             let error = Scope::try_from(text.to_owned()).unwrap_err();
             assert!(error.message.contains("for example"), "{text}");
         }

@@ -15,6 +15,21 @@ pub fn new_token(prefix: &str) -> String {
     format!("{prefix}{}", hex(&bytes))
 }
 
+/// A random text of letters and digits, each equally likely: a password that a shell, a URL or YAML reads as
+/// nothing but itself.
+pub fn random_text(length: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
+        let mut bytes = [0u8; 64];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        // 248 is four times 62: what is above would make some letters likelier.
+        let fair = bytes.iter().filter(|byte| **byte < 248);
+        text.extend(fair.take(length - text.len()).map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
+    }
+    text
+}
+
 /// The SHA-256 of a text in hexadecimal: how a token is stored, so that a stolen table opens nothing.
 pub fn sha256_hex(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))

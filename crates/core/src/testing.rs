@@ -43,6 +43,18 @@ pub async fn each_database() -> Vec<TestDb> {
     databases
 }
 
+/// Runs a statement of the test's own on a database server.
+pub async fn run_sql(db: &Db, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    match db {
+        Db::Sqlite { writer, .. } => {
+            drop(sqlx::query(sql).execute(writer).await.expect("the statement runs"))
+        }
+        Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.expect("the statement runs")),
+        Db::MySql(pool) => drop(sqlx::query(sql).execute(pool).await.expect("the statement runs")),
+    }
+}
+
 fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // A process id comes again; 64 random bits do not.

@@ -3,6 +3,7 @@
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
+use opsroom_capabilities::secrets::config::SecretsConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
@@ -55,6 +56,8 @@ pub struct Config {
     pub notifications: NotificationsConfig,
     /// Where metrics come from, and how plans are made of them.
     pub planning: PlanningConfig,
+    /// How secrets are kept.
+    pub secrets: SecretsConfig,
 }
 
 impl Config {
@@ -66,6 +69,7 @@ impl Config {
         self.egress.validate()?;
         self.notifications.validate()?;
         self.planning.validate()?;
+        self.secrets.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -285,6 +285,24 @@ fn story() -> Vec<(&'static str, Value)> {
         ("update_schedule", json!({ "id": "$schedule", "enabled": false })),
         ("run_schedule_now", json!({ "id": "$schedule" })),
         ("delete_schedule", json!({ "id": "$schedule" })),
+        (
+            "put_secret",
+            json!({ "path": "token", "value": "correct horse battery", "labels": { "env": "test" } }),
+        ),
+        ("put_secret", json!({ "path": "../x", "value": "correct horse battery" })),
+        ("list_secrets", json!({ "prefix": "to", "label": "env=test" })),
+        ("list_secret_versions", json!({ "path": "token" })),
+        ("list_secret_versions", json!({ "path": "nothing" })),
+        ("plan_secret_rotation", json!({ "path": "token", "plan": { "kind": "generate", "length": 20 } })),
+        ("rotate_secret", json!({ "path": "token" })),
+        ("list_secret_leases", json!({ "path": "token" })),
+        ("end_secret_lease", json!({ "path": "token", "id": "nothing" })),
+        ("grant_secret", json!({ "path": "token", "subject": "nobody" })),
+        ("revoke_secret_grant", json!({ "path": "token", "subject": "nobody" })),
+        ("rotate_master_key", json!({})),
+        ("disable_secret", json!({ "path": "token" })),
+        ("restore_secret", json!({ "path": "token" })),
+        ("delete_secret", json!({ "path": "token" })),
         ("list_audit", json!({ "operation": "create_api_key", "limit": 1 })),
         ("verify_audit", json!({})),
         ("list_calls", json!({ "operation": "no_such_operation" })),
@@ -292,7 +310,7 @@ fn story() -> Vec<(&'static str, Value)> {
 }
 
 /// Operations whose answers over MCP differ by design: what a `Reveal` shows is withheld there.
-const WITHHELD: [&str; 1] = ["create_setup_token"];
+const WITHHELD: [&str; 2] = ["create_setup_token", "get_secret"];
 
 async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, String>)> {
     let mut known = Map::new();

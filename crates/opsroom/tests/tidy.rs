@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("health", &[]),
     ("identity", &[]),
     ("jobs", &[]),
@@ -17,6 +17,7 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("detection", &["logs"]),
     ("notifications", &[]),
     ("planning", &["notifications"]),
+    ("secrets", &["identity"]),
 ];
 
 fn root() -> PathBuf {

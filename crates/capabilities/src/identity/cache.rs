@@ -172,8 +172,9 @@ impl KeyCache {
             let hash = parse_hash(&hash)
                 .ok_or_else(|| Error::internal(format!("api_keys.hash of {} is not a SHA-256", key.id)))?;
             // The old entry is kept on, because it knows when the key was last used. A key never changes
-            // but to be revoked.
-            let live = old.by_id.get(&key.id).filter(|old| old.hash == hash).cloned();
+            // but to end sooner.
+            let same = |old: &&Arc<LiveKey>| old.hash == hash && old.expires_at == key.expires_at;
+            let live = old.by_id.get(&key.id).filter(same).cloned();
             let live = live.unwrap_or_else(|| Arc::new(LiveKey::new(key, hash)));
             new.by_hash.insert(hash, live.clone());
             new.by_id.insert(live.id.clone(), live);

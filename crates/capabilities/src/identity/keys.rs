@@ -139,6 +139,18 @@ pub async fn revoke(identity: Identity, call: Call, input: RevokeApiKey) -> Resu
 }
 
 impl Identity {
+    /// Lets a key of a team end at a moment, unless it ends sooner; one that is not there has ended.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_key_at(&self, team: &str, id: &str, end: Time) -> Result<()> {
+        let mut on = self.db.begin().await?;
+        store::keys::end_at(&mut on, &[team.to_owned()], id, end).await?;
+        on.commit().await?;
+        self.cache.changed().await;
+        Ok(())
+    }
+
     async fn key_of(&self, caller: &Caller, id: &str) -> Result<ApiKey> {
         let id = model::short_text("id", id, 64)?;
         let key = store::keys::get(&self.db, &caller.teams, id).await?;

@@ -17,8 +17,8 @@
 //! - A value that this process has seen is hidden in its log and in what it tells about logs and jobs.
 
 pub mod config;
-mod mount;
 pub mod model;
+mod mount;
 mod operations;
 mod rotation;
 mod service;
@@ -128,8 +128,13 @@ impl Secrets {
             operation!("delete_secret", Destroy, "DELETE /secrets/{path}", operations::delete).idempotent(),
             operation!("list_secret_leases", Read, "GET /secrets/{path}/leases", operations::leases)
                 .role(Role::Operator),
-            operation!("end_secret_lease", Write, "DELETE /secrets/{path}/leases/{id}", operations::end_lease)
-                .idempotent(),
+            operation!(
+                "end_secret_lease",
+                Write,
+                "DELETE /secrets/{path}/leases/{id}",
+                operations::end_lease
+            )
+            .idempotent(),
             operation!("grant_secret", Write, "POST /secrets/{path}/grants", operations::grant)
                 .role(Role::Administrator),
             operation!("revoke_secret_grant", Write, "DELETE /secrets/{path}/grants", operations::revoke)
@@ -157,10 +162,9 @@ impl Secrets {
                 let sealer = secrets.inner.sealer.clone();
                 Box::pin(async move {
                     match sealer.in_use().await {
-                        Ok(false) => Component {
-                            status: Status::Healthy,
-                            message: "nothing is sealed yet".to_owned(),
-                        },
+                        Ok(false) => {
+                            Component { status: Status::Healthy, message: "nothing is sealed yet".to_owned() }
+                        }
                         Ok(true) => match sealer.check().await {
                             Ok(message) => Component { status: Status::Healthy, message },
                             Err(error) => Component { status: Status::Unhealthy, message: error.message },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opsroom_core::{Error, Result, Secret, Time};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 /// The most bytes that the fields of a secret have together.
@@ -136,9 +136,15 @@ impl Row {
         let path = &self.path;
         Err(match self.state(now) {
             "active" => return Ok(()),
-            "deleted" => Error::conflict(format!("the secret {path:?} is deleted; `restore_secret` brings it back")),
-            "disabled" => Error::conflict(format!("the secret {path:?} is disabled; `restore_secret` enables it")),
-            _ => Error::conflict(format!("the secret {path:?} has expired; put a new version with `put_secret`")),
+            "deleted" => {
+                Error::conflict(format!("the secret {path:?} is deleted; `restore_secret` brings it back"))
+            }
+            "disabled" => {
+                Error::conflict(format!("the secret {path:?} is disabled; `restore_secret` enables it"))
+            }
+            _ => Error::conflict(format!(
+                "the secret {path:?} has expired; put a new version with `put_secret`"
+            )),
         })
     }
 
@@ -180,7 +186,10 @@ impl VersionRow {
             "current" | "previous" if !ended => Ok(()),
             state => {
                 let state = if ended { "no longer in force" } else { state };
-                Err(Error::conflict(format!("version {} is {state}; leave `version` out for the current one", self.version)))
+                Err(Error::conflict(format!(
+                    "version {} is {state}; leave `version` out for the current one",
+                    self.version
+                )))
             }
         }
     }
@@ -223,7 +232,9 @@ pub fn fields(value: Option<Secret>, fields: Option<Fields>) -> Result<Fields> {
     }
     let bytes: usize = all.iter().map(|(name, value)| name.len() + value.expose().len()).sum();
     if bytes > MOST_BYTES {
-        return Err(Error::invalid(format!("the secret has {bytes} bytes, more than the {MOST_BYTES} it may have")));
+        return Err(Error::invalid(format!(
+            "the secret has {bytes} bytes, more than the {MOST_BYTES} it may have"
+        )));
     }
     if all.values().any(|value| value.expose().contains('\0')) {
         return Err(Error::invalid("a value has a zero byte; encode binary values, for example in base64"));
@@ -234,7 +245,9 @@ pub fn fields(value: Option<Secret>, fields: Option<Fields>) -> Result<Fields> {
 /// The labels of an input.
 pub fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let plain = |text: &str, most| text.len() <= most && !text.chars().any(char::is_control);
-    if labels.len() > MOST_FIELDS || !labels.iter().all(|(name, value)| !name.is_empty() && plain(name, 64) && plain(value, 200)) {
+    if labels.len() > MOST_FIELDS
+        || !labels.iter().all(|(name, value)| !name.is_empty() && plain(name, 64) && plain(value, 200))
+    {
         return Err(Error::invalid(format!(
             "labels has more than {MOST_FIELDS} entries, a name beyond 64 bytes, or a value beyond 200; use plain text"
         )));
@@ -242,20 +255,16 @@ pub fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, Strin
     Ok(labels)
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored(BTreeMap<String, Zeroizing<String>>);
-
 /// The fields as they are sealed.
 pub fn to_bytes(fields: &Fields) -> Result<Zeroizing<Vec<u8>>> {
-    let stored =
-        fields.iter().map(|(name, value)| (name.clone(), Zeroizing::new(value.expose().to_owned()))).collect();
-    serde_json::to_vec(&Stored(stored)).map(Zeroizing::new).map_err(Error::internal)
+    let stored: BTreeMap<&str, &str> =
+        fields.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    serde_json::to_vec(&stored).map(Zeroizing::new).map_err(Error::internal)
 }
 
 /// The fields of what was opened.
 pub fn from_bytes(bytes: &[u8]) -> Result<Fields> {
-    let stored: Stored = serde_json::from_slice(bytes).map_err(|_| Error::internal("a secret is not JSON"))?;
-    Ok(stored.0.into_iter().map(|(name, value)| (name, Secret::new(value.as_str()))).collect())
+    serde_json::from_slice(bytes).map_err(|_| Error::internal("a secret is not JSON"))
 }
 
 #[cfg(test)]
@@ -268,7 +277,9 @@ mod tests {
             assert!(path(good).is_ok(), "{good}");
         }
         let long = "x".repeat(201);
-        for bad in ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "a\0", "ü", "a'; DROP TABLE secrets", &long] {
+        for bad in
+            ["", "/a", "a/", "a//b", "../a", "a/./b", "a b", "a\0", "ü", "a'; DROP TABLE secrets", &long]
+        {
             assert!(path(bad).is_err(), "{bad}");
         }
     }

@@ -48,6 +48,8 @@ impl Secrets {
         let now = self.now();
         let there = store::get(&self.inner.db, &caller.teams, path).await?;
         let team = there.map_or_else(|| caller.team().to_owned(), |row| row.team_id);
+        // Before the transaction: the first use makes a key, and SQLite has one writer.
+        self.inner.sealer.check().await?;
         let mut on = self.inner.db.begin().await?;
         let there = store::get_locked(&mut on, &team, path).await?;
         let in_force = there.as_ref().map_or(0, |row| row.version);
@@ -128,7 +130,9 @@ impl Secrets {
         let found = store::versions::get(&self.inner.db, &row.id, version).await?;
         let found = found.ok_or_else(|| {
             let path = &row.path;
-            Error::not_found(format!("the secret {path:?} has no version {version}; `list_secret_versions` lists them"))
+            Error::not_found(format!(
+                "the secret {path:?} has no version {version}; `list_secret_versions` lists them"
+            ))
         })?;
         found.usable(self.now())?;
         Ok((version, self.opened(row, &found).await?))
@@ -179,10 +183,20 @@ impl Secrets {
         result
     }
 
-    async fn try_use(&self, path: &str, field: &str, team: &str, caller: &Caller, user: &str) -> Result<Secret> {
+    async fn try_use(
+        &self,
+        path: &str,
+        field: &str,
+        team: &str,
+        caller: &Caller,
+        user: &str,
+    ) -> Result<Secret> {
         caller.authorise_resource("secrets", "use_secret", Effect::Reveal, Role::Operator, path)?;
         if !caller.teams.iter().any(|own| own == team) {
-            return Err(Error::forbidden(format!("{} is not in the team {team:?}, whose {user} uses {path:?}", caller.name)));
+            return Err(Error::forbidden(format!(
+                "{} is not in the team {team:?}, whose {user} uses {path:?}",
+                caller.name
+            )));
         }
         let row = self.find(&[team.to_owned()], path).await?;
         row.usable(self.now())?;
@@ -190,7 +204,10 @@ impl Secrets {
         self.sing(&row, user, "by reference");
         fields.remove(field).ok_or_else(|| {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            Error::not_found(format!("the secret {path:?} has no field {field:?}; it has {}", names.join(", ")))
+            Error::not_found(format!(
+                "the secret {path:?} has no field {field:?}; it has {}",
+                names.join(", ")
+            ))
         })
     }
 

@@ -9,6 +9,7 @@
 
 mod connect;
 mod migrate;
+mod password;
 mod row;
 mod transaction;
 

@@ -46,14 +46,20 @@ impl SealConfig {
     /// # Errors
     /// `Invalid`, beginning with the key.
     pub fn validate(&self) -> Result<()> {
-        let invalid = |key: &str, what: &str| Err(Error::invalid(format!("secrets.master_key.{key}: {what}")));
+        let invalid =
+            |key: &str, what: &str| Err(Error::invalid(format!("secrets.master_key.{key}: {what}")));
         let transit = !self.transit_address.is_empty();
-        if transit && !self.transit_address.starts_with("http://") && !self.transit_address.starts_with("https://")
+        if transit
+            && !self.transit_address.starts_with("http://")
+            && !self.transit_address.starts_with("https://")
         {
             return invalid("transit_address", "it begins with https://");
         }
         if transit && (!self.value.is_empty() || !self.file.as_os_str().is_empty()) {
-            return invalid("transit_address", "the master key is in one place; leave `value` and `file` empty");
+            return invalid(
+                "transit_address",
+                "the master key is in one place; leave `value` and `file` empty",
+            );
         }
         if !self.value.is_empty() && !self.file.as_os_str().is_empty() {
             return invalid("value", "the master key is in one place; leave `file` empty");

@@ -7,8 +7,7 @@ use crate::db::{Db, Dialect, Migration, Step};
 use crate::error::Result;
 
 /// The table, oldest change first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "key-encryption keys", steps: tables }];
+pub const MIGRATIONS: [Migration; 1] = [Migration { version: 1, name: "key-encryption keys", steps: tables }];
 
 #[derive(Clone, Copy, Iden)]
 enum SealingKeys {
@@ -58,12 +57,7 @@ pub async fn all(db: &Db) -> Result<Vec<Row>> {
 pub async fn insert(db: &Db, row: &Row, now: Time) -> Result<()> {
     let insert = Query::insert()
         .into_table(SealingKeys::Table)
-        .columns([
-            SealingKeys::Generation,
-            SealingKeys::Id,
-            SealingKeys::Wrapped,
-            SealingKeys::CreatedAt,
-        ])
+        .columns([SealingKeys::Generation, SealingKeys::Id, SealingKeys::Wrapped, SealingKeys::CreatedAt])
         .values_panic([
             row.generation.into(),
             row.id.as_str().into(),

@@ -40,7 +40,8 @@ async fn the_master_key_is_made_once_and_is_its_owners_alone() {
         test.db.migrate(&Clock::manual(Time(1)), &[("seal", &MIGRATIONS)]).await.unwrap();
         let folder = folder(&test, "data");
         let sealed = sealer(&test, SealConfig::default(), &folder).seal(&["a"], b"value").await.unwrap();
-        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder.join(MASTER_FILE)).unwrap());
+        let mode =
+            std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(folder.join(MASTER_FILE)).unwrap());
         assert_eq!(mode & 0o777, 0o600);
         let again = sealer(&test, SealConfig::default(), &folder);
         assert_eq!(&**again.open(&["a"], &sealed).await.unwrap(), b"value");

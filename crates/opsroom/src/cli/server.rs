@@ -98,6 +98,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         egress: config.egress.clone(),
         notifications: config.notifications.clone(),
         planning: config.planning.clone(),
+        kept_secrets: config.secrets.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
     })
 }

@@ -62,6 +62,21 @@ pub async fn revoke(on: &mut Transaction, teams: &[String], id: &str, now: Time)
     changed(on).await
 }
 
+/// Lets a key end at a moment, unless it ends sooner.
+pub async fn end_at(on: &mut Transaction, teams: &[String], id: &str, end: Time) -> Result<()> {
+    let later =
+        Cond::any().add(Expr::col(ApiKeys::ExpiresAt).is_null()).add(Expr::col(ApiKeys::ExpiresAt).gt(end.0));
+    let update = Query::update()
+        .table(ApiKeys::Table)
+        .value(ApiKeys::ExpiresAt, end.0)
+        .and_where(Expr::col(ApiKeys::Id).eq(id))
+        .and_where(Expr::col(ApiKeys::TeamId).is_in(teams))
+        .cond_where(later)
+        .to_owned();
+    on.run(&update).await?;
+    changed(on).await
+}
+
 async fn changed(on: &mut Transaction) -> Result<()> {
     let update = Query::update()
         .table(IdentityState::Table)

@@ -2,9 +2,7 @@
 
 use opsroom_core::db::{Db, Row as DbRow};
 use opsroom_core::{Result, Time};
-use sea_query::{
-    Expr, ExprTrait, Index, IndexCreateStatement, Order, Query, Table, TableCreateStatement,
-};
+use sea_query::{Expr, ExprTrait, Index, IndexCreateStatement, Order, Query, Table, TableCreateStatement};
 
 use super::{SecretGrants, SecretLeases, number, number_or_none, text};
 
