@@ -135,8 +135,8 @@ impl Secrets {
                 operations::end_lease
             )
             .idempotent(),
-            operation!("grant_secret", Write, "POST /secrets/{path}/grants", operations::grant)
-                .role(Role::Administrator),
+            // As withheld from models as what it opens to them.
+            operation!("grant_secret", Reveal, "POST /secrets/{path}/grants", operations::grant),
             operation!("revoke_secret_grant", Write, "DELETE /secrets/{path}/grants", operations::revoke)
                 .role(Role::Administrator)
                 .idempotent(),
