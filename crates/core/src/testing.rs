@@ -46,13 +46,12 @@ pub async fn each_database() -> Vec<TestDb> {
 /// Runs a statement of the test's own on a database server.
 pub async fn run_sql(db: &Db, sql: &str) {
     let sql = AssertSqlSafe(sql.to_owned());
-    match db {
-        Db::Sqlite { writer, .. } => {
-            drop(sqlx::query(sql).execute(writer).await.expect("the statement runs"))
-        }
-        Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.expect("the statement runs")),
-        Db::MySql(pool) => drop(sqlx::query(sql).execute(pool).await.expect("the statement runs")),
-    }
+    let done = match db {
+        Db::Sqlite { writer, .. } => sqlx::query(sql).execute(writer).await.map(|_| ()),
+        Db::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()),
+        Db::MySql(pool) => sqlx::query(sql).execute(pool).await.map(|_| ()),
+    };
+    done.expect("the statement runs");
 }
 
 fn unique_name() -> String {

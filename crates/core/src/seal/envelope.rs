@@ -47,7 +47,7 @@ impl Key {
     pub fn id(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(b"opsroom master key, version 1");
-        hasher.update(&*self.0);
+        hasher.update(*self.0);
         hex(&hasher.finalize()[..8])
     }
 
