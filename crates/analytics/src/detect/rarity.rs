@@ -12,6 +12,9 @@ const LEVELS: usize = 16;
 /// The smallest log in which a find can be anomalous for being the only one of its kind.
 const FEWEST: f64 = 20.0;
 
+/// How much more a rare template says most of whose lines are of an error level.
+pub(super) const ERROR_NEW: f32 = 1.3;
+
 /// How often a group holds something of a given rarity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Rarity {

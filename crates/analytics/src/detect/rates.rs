@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::rarity::Rarity;
+use super::rarity::{ERROR_NEW, Rarity};
 use super::reason::Reason;
 use super::series::{Hit, Rate, starts};
 use crate::features::{Grouping, Groups};
@@ -16,7 +16,6 @@ const FEWEST: usize = 8;
 const NEW_TEMPLATE: f64 = 0.005;
 /// How much more a template says most of whose lines are of an error level.
 const ERROR_BURST: f32 = 1.5;
-const ERROR_NEW: f32 = 1.3;
 /// A run of this many windows is no longer one event, but something that is usually there.
 const LASTING: usize = 10;
 

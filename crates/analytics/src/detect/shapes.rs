@@ -4,7 +4,7 @@
 //! too many), leaves out the odd ones ([`super::mass`]), and keeps the rest as the *reference*. A session's
 //! score is its distance to the nearest reference vector, divided by what is allowed there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::distance::{Entries, HARDLY_ANY, Scales, Weighted, differences, distan
 use super::kinds::Kinds;
 use super::mass::{Cloud, NOISE_ALLOWED};
 use super::order::Transitions;
-use super::rarity::Rarity;
+use super::rarity::{ERROR_NEW, Rarity};
 use super::reason::Reason;
 use super::sample::sample;
 use crate::features::{Groups, Orders};
@@ -57,6 +57,8 @@ pub(super) struct Seen {
     transitions: Vec<u32>,
     /// How many references they are compared with.
     used: usize,
+    /// By number: whether most lines of the template are of an error level.
+    severe: HashSet<u16>,
 }
 
 /// A usual count vector.
@@ -120,8 +122,11 @@ impl Shapes {
     /// Looks up what is known of the templates and transitions of some groups.
     pub(super) fn see(&self, groups: &Groups) -> Seen {
         let affordable = (WORK / groups.vectors().len().max(1)).max(FEWEST_REFERENCES);
+        let numbers = self.numbers(groups);
+        let templates = groups.templates().iter().zip(&numbers);
         Seen {
-            numbers: self.numbers(groups),
+            severe: templates.filter(|(used, _)| used.errors * 2 > used.lines).map(|(_, &at)| at).collect(),
+            numbers,
             transitions: self.transitions.known(groups),
             used: affordable.min(self.references.len()),
         }
@@ -135,7 +140,7 @@ impl Shapes {
             .map(|i| {
                 let vector = translated(vectors.get(i), &seen.numbers);
                 let (_, far) = self.nearest(&vector, seen.used);
-                far.max(self.strangeness(&vector, own))
+                far.max(self.strangeness(&vector, &seen.severe, own))
             })
             .collect();
         let by_order = self.transitions.score(groups, &seen.transitions, own);
@@ -166,14 +171,17 @@ impl Shapes {
         if best.0.is_none() { (None, 0.0) } else { best }
     }
 
-    /// How surprising the rarest template of a session is in itself.
-    fn strangeness(&self, vector: &Entries, own: bool) -> f32 {
+    /// How surprising the rarest template of a session is in itself; more, if it tells of an error.
+    fn strangeness(&self, vector: &Entries, severe: &HashSet<u16>, own: bool) -> f32 {
         let known = |t: u16| self.support.get(usize::from(t)).copied().unwrap_or(0);
-        match vector.iter().map(|&(template, _)| known(template)).min() {
+        let surprise = |rarest: Option<u32>| match rarest {
             Some(0) if self.sessions > 0 => self.rarity.surprise(1),
             Some(rarest) if own => self.rarity.surprise(rarest),
             _ => 0.0,
-        }
+        };
+        let rarest = vector.iter().map(|&(template, _)| known(template)).min();
+        let errors = vector.iter().filter(|(template, _)| severe.contains(template));
+        surprise(rarest).max(ERROR_NEW * surprise(errors.map(|&(template, _)| known(template)).min()))
     }
 
     /// Why a group is anomalous, weightiest first.
@@ -186,8 +194,8 @@ impl Shapes {
         {
             self.explain_difference(groups, &seen.numbers, &vector, reference, own, &mut reasons);
         }
-        if self.strangeness(&vector, own) >= 1.0 {
-            self.explain_strangeness(groups, &seen.numbers, &vector, &mut reasons);
+        if self.strangeness(&vector, &seen.severe, own) >= 1.0 {
+            self.explain_strangeness(groups, seen, &vector, &mut reasons);
         }
         self.explain_length(group.lines, &mut reasons);
         if group.order != Orders::UNKNOWN
@@ -244,17 +252,12 @@ impl Shapes {
     }
 
     /// Names the rarest template, unless it was named already.
-    fn explain_strangeness(
-        &self,
-        groups: &Groups,
-        numbers: &[u16],
-        vector: &Entries,
-        reasons: &mut Vec<Reason>,
-    ) {
+    fn explain_strangeness(&self, groups: &Groups, seen: &Seen, vector: &Entries, reasons: &mut Vec<Reason>) {
         let known = |t: u16| self.support.get(usize::from(t)).copied().unwrap_or(0);
-        let Some(rarest) = vector.iter().map(|&(t, _)| t).min_by_key(|&t| (known(t), t)) else { return };
+        let oddest = |&t: &u16| (known(t), !seen.severe.contains(&t), t);
+        let Some(rarest) = vector.iter().map(|&(t, _)| t).min_by_key(oddest) else { return };
         let template = self.templates.get(usize::from(rarest)).copied();
-        let template = template.unwrap_or_else(|| strange_id(groups, numbers, rarest));
+        let template = template.unwrap_or_else(|| strange_id(groups, &seen.numbers, rarest));
         if reasons.iter().any(|reason| reason.template() == Some(template)) {
             return;
         }

@@ -29,6 +29,7 @@ mod parser;
 mod records;
 mod settle;
 mod shapes;
+mod signs;
 mod structured;
 mod syslog;
 mod template;

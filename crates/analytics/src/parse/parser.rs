@@ -7,6 +7,7 @@ use super::level::Level;
 use super::line;
 use super::miner::{Miner, MinerConfig};
 use super::records::Records;
+use super::signs;
 use super::structured::{self, Fields};
 use super::template::{Template, TemplateId};
 use super::time::Years;
@@ -54,7 +55,7 @@ pub struct Parsed<'a> {
     pub new_template: bool,
     /// Microseconds since 1970 in UTC; a time without a zone is taken as UTC. A continuation has none.
     pub time: Option<i64>,
-    /// The level that its header states.
+    /// The level that its header states; else what its text tells, such as a request that was answered 502.
     pub level: Option<Level>,
     /// The text after the header; all of a continuation.
     pub message: Cow<'a, [u8]>,
@@ -67,6 +68,17 @@ pub struct LogParser {
     records: Records,
     lines: u64,
     head: Option<TemplateId>,
+}
+
+/// `stdout F `: where a container runtime's line came from, and whether it is whole, before the program's own
+/// line (the CRI format of Kubernetes).
+const CONTAINER_PREFIX: usize = 9;
+
+fn is_container_prefix(text: &[u8]) -> bool {
+    (text.starts_with(b"stdout ") || text.starts_with(b"stderr "))
+        && matches!(text.get(7), Some(b'F' | b'P'))
+        && text.get(8) == Some(&b' ')
+        && text.len() > CONTAINER_PREFIX
 }
 
 impl LogParser {
@@ -143,13 +155,15 @@ impl LogParser {
         let message = fields.message.unwrap_or(Cow::Borrowed(&line[header.end..]));
         let mined = self.miner.mine_line(&message, number);
         self.head = Some(mined.template);
+        let told = if fields.failed { Some(Level::Error) } else { None };
+        let level = fields.level.or(header.level).max(told);
         Parsed {
             line: number,
             kind: Kind::Head,
             template: Some(mined.template),
             new_template: mined.new,
             time: fields.time.or(header.time),
-            level: fields.level.or(header.level),
+            level: level.or_else(|| signs::level(&message)),
             message,
         }
     }
@@ -176,7 +190,12 @@ impl LogParser {
             fields.level = fields.level.or(wrapped.level);
             return (Header::default(), Some(fields));
         }
-        let header = self.headers.read(line);
+        let mut header = self.headers.read(line);
+        if header.timed && is_container_prefix(&line[header.end..]) {
+            let begin = header.end + CONTAINER_PREFIX;
+            let inner = self.inner_header(&line[begin..]);
+            header = Header { end: begin + inner.end, level: inner.level.or(header.level), ..header };
+        }
         let rest = &line[header.end..];
         // A container runtime puts its words before the data: `stdout F {...}`.
         let brace =

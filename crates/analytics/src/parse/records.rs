@@ -5,6 +5,7 @@
 //! traces, closing brackets.
 
 use super::mask::is_space;
+use super::signs;
 
 /// What the lines so far tell about the log.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +27,8 @@ const MEMORY: u64 = 1 << 16;
 impl Records {
     /// Whether `line`, which is not empty, continues the record before it.
     pub fn continues(&mut self, line: &[u8], timed: bool, structured: bool) -> bool {
-        let continues = self.heads > 0 && !timed && !structured && self.untimed_continues(line);
+        let continues =
+            self.heads > 0 && !timed && !structured && !signs::is_crash(line) && self.untimed_continues(line);
         if !continues {
             self.heads += 1;
             self.traceback = false;
@@ -123,6 +125,20 @@ mod tests {
             ("INFO next", true),
         ];
         assert_eq!(kinds(&lines), "H...H");
+    }
+
+    #[test]
+    fn a_crash_begins_a_record_of_its_own() {
+        let lines = [
+            ("polling", true),
+            ("panic: runtime error: index out of range [5]", false),
+            ("", false),
+            ("goroutine 41 [running]:", false),
+            ("\t/src/poller.go:142 +0x1d4", false),
+            ("starting", true),
+        ];
+        let lines: Vec<_> = lines.into_iter().filter(|(line, _)| !line.is_empty()).collect();
+        assert_eq!(kinds(&lines), "HH..H");
     }
 
     #[test]

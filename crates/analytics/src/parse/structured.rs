@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::level::Level;
 use super::mask::is_space;
+use super::signs;
 use super::time::{self, Found, Years};
 
 /// What a structured line says. A name that is missing or not understood leaves its field empty.
@@ -16,6 +17,8 @@ pub(super) struct Fields<'a> {
     pub message: Option<Cow<'a, [u8]>>,
     pub time: Option<i64>,
     pub level: Option<Level>,
+    /// Whether it is about a request that failed by the server's fault.
+    pub failed: bool,
 }
 
 const MESSAGE: [&[u8]; 7] = [b"message", b"msg", b"@message", b"short_message", b"log", b"text", b"body"];
@@ -61,6 +64,8 @@ impl<'a> Best<'a> {
         {
             self.ranks[2] = r;
             self.fields.level = Some(level);
+        } else {
+            self.fields.failed |= signs::is_failed_request(key, value.bytes());
         }
     }
 }

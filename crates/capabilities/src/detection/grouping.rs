@@ -114,7 +114,12 @@ fn usual_window(sample: &[&[u8]], scale: f64, config: &ParserConfig) -> Window {
         }
     }
     let lines = sample.len() as f64 * scale;
-    Window::Lines(if lines < 4_000.0 { 20 } else { 100 })
+    Window::Lines(match lines {
+        ..300.0 => 5,
+        ..800.0 => 10,
+        ..4_000.0 => 20,
+        _ => 100,
+    })
 }
 
 #[cfg(test)]
@@ -140,7 +145,8 @@ mod tests {
         assert_eq!(chosen(&every(10, 3_000), 1.0), "windows of 5m");
         assert_eq!(chosen(&every(120, 3_000), 1.0), "windows of 1h");
         assert_eq!(chosen(&every(7_200, 3_000), 1.0), "windows of 20lines");
-        assert_eq!(chosen(&every(1, 600), 1.0), "windows of 20lines");
+        assert_eq!(chosen(&every(1, 600), 1.0), "windows of 10lines");
+        assert_eq!(chosen(&every(1, 150), 1.0), "windows of 5lines");
         assert_eq!(chosen(&every(1, 600), 10.0), "windows of 60s");
     }
 

@@ -14,6 +14,7 @@
 
 mod causes;
 pub mod demo;
+mod examples;
 mod grouping;
 pub mod learned;
 pub mod model;

@@ -9,6 +9,7 @@ use opsroom_analytics::parse::Template;
 use opsroom_core::Result;
 
 use super::causes::ranked;
+use super::examples;
 use super::model::{Anomaly, Detected, Options, ShortVerdict, Summary, TimeRange};
 use super::run::refused;
 use crate::logs::input::{RawLine, ReadLog, Watch};
@@ -40,7 +41,7 @@ impl Names {
         Self { texts: (0..).zip(names).collect(), count }
     }
 
-    fn text(&self, id: u32) -> String {
+    pub(super) fn text(&self, id: u32) -> String {
         self.texts.get(&id).cloned().unwrap_or_else(|| format!("template {id}"))
     }
 }
@@ -68,8 +69,9 @@ pub(super) fn report(
     let causes = ranked(&judgement, judged.groups, judged.learnt_from.is_none());
     let listed: Vec<(&Cause, Verdict)> =
         causes.iter().take(options.limit).map(|cause| (cause, judgement.verdict(cause.groups[0]))).collect();
+    let group = |cause: &Cause| judged.groups.group(cause.groups[0]);
     let wanted: BTreeSet<u64> =
-        listed.iter().flat_map(|(_, verdict)| verdict.evidence_lines.iter().copied()).collect();
+        listed.iter().flat_map(|(cause, verdict)| examples::wanted(verdict, &group(cause))).collect();
     let raw = log.fetch(&wanted, watch)?;
     let words = Words { judged, judgement: &judgement, log };
     let anomalies = listed.iter().map(|(cause, verdict)| words.anomaly(cause, verdict, &raw)).collect();
@@ -153,6 +155,7 @@ impl Words<'_> {
         let group = self.judged.groups.group(cause.groups[0]);
         let (file, first_line) = self.place(verdict.first_line);
         let similar_keys = cause.groups.iter().skip(1).take(SIMILAR_KEYS);
+        let lines = examples::chosen(verdict, &group, self.judged.groups.grouping(), self.judged.names, raw);
         Anomaly {
             key: clean(&verdict.key),
             score: rounded(verdict.score),
@@ -161,7 +164,7 @@ impl Words<'_> {
             first_line,
             lines: verdict.lines,
             time: group.times.and_then(|(first, _)| time_text(first)),
-            examples: verdict.evidence_lines.iter().filter_map(|&line| self.example(line, raw)).collect(),
+            examples: lines.into_iter().filter_map(|line| self.example(line, raw)).collect(),
             similar: cause.groups.len() as u64 - 1,
             similar_keys: similar_keys.map(|&index| clean(&self.judged.groups.key(index))).collect(),
         }

@@ -273,7 +273,8 @@ impl Roots {
 
     fn outside(&self, path: &str) -> Error {
         Error::forbidden(format!(
-            "`{}` is outside the folders that are open to callers ({}); name a file below one of them",
+            "`{}` is outside the folders that are open to callers ({}); name a file below one of them, or let the \
+             server open its folder with `files.roots`",
             shown(path),
             self.named()
         ))

@@ -158,8 +158,11 @@ pub async fn describe() -> Result<Vec<Operation>> {
 
 /// Runs the server until a signal.
 pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
-    let folder =
-        if args.demo && place.data_dir.is_none() { data_dir(place)?.join("demo") } else { data_dir(place)? };
+    let folder = match data_dir(place)? {
+        // Beside the usual folder, not in it: the demo must leave no trace where real data will be.
+        usual if args.demo && place.data_dir.is_none() => usual.with_file_name("opsroom-demo"),
+        folder => folder,
+    };
     let loaded = configuration(place, &folder, flags(&args))?;
     let config = loaded.config;
     let folder = DataDir::open(&folder)?;
