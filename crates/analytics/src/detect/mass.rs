@@ -7,7 +7,7 @@
 //! The share is taken of the log or of the session's own kind ([`super::kinds`]), whichever is more. Of the log
 //! `q` estimates itself: it is the largest of [`LADDER`] at which the odd are a minority of the same order,
 //! at most `2 q`. A log of one kind of session ends at the first step; one of many kinds, none of
-//! which has 4.5 % of the sessions, goes down to the size of its kinds. Where even then more than [`MINORITY`] are
+//! which has 5 % of the sessions, goes down to the size of its kinds. Where even then more than [`MINORITY`] are
 //! odd, the share of the kind goes down as well.
 
 use rayon::prelude::*;
@@ -17,12 +17,12 @@ use super::kinds::Kinds;
 
 /// Candidate shares of the neighbourhood, in the log and in a session's own kind.
 const LADDER: [(f64, f64); 9] = [
-    (0.045, 0.045),
-    (0.04, 0.045),
-    (0.02, 0.045),
-    (0.01, 0.045),
-    (0.005, 0.045),
-    (0.002, 0.045),
+    (0.05, 0.05),
+    (0.04, 0.05),
+    (0.02, 0.05),
+    (0.01, 0.05),
+    (0.005, 0.05),
+    (0.002, 0.05),
     (0.002, 0.02),
     (0.002, 0.005),
     (0.002, 0.001),
