@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod classification;
 mod detect_file;
 mod detection;
 mod forecasting;
@@ -15,13 +16,15 @@ fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match name.as_str() {
+        "classification" => classification::run(&rest),
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: detect-file, detection, forecasting, parsing, startup"
+            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, parsing, \
+             startup"
         )),
     };
     match outcome {

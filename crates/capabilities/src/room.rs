@@ -24,7 +24,7 @@ use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Er
 use serde_json::Value;
 use tracing::Instrument;
 
-use crate::detection::learned::Learned;
+use crate::detection::learned::{DetectionConfig, Learned};
 use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
@@ -54,6 +54,8 @@ pub struct RoomConfig {
     pub notifications: NotificationsConfig,
     /// Where metrics come from, and how plans are made.
     pub planning: PlanningConfig,
+    /// Where the data of learned detection are.
+    pub detection: DetectionConfig,
     /// Where references to secrets lead.
     pub secrets: Resolver,
     /// How secrets of our own are kept.
@@ -182,7 +184,13 @@ impl Room {
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
             Detection::new(roots.clone())
-                .learning(Learned::new(roots, &config.data_dir, database.clone(), clock.clone()))
+                .learning(Learned::new(
+                    roots,
+                    config.detection.clone(),
+                    &config.data_dir,
+                    database.clone(),
+                    clock.clone(),
+                ))
                 .capability(),
             notifications.capability(),
             planning.capability(),

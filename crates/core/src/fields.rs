@@ -43,6 +43,11 @@ impl From<FieldErrors> for Error {
     }
 }
 
+/// Whether an error names the fields that cannot be used.
+pub fn are_wrong(error: &Error) -> bool {
+    error.source.as_ref().is_some_and(|source| source.is::<FieldErrors>())
+}
+
 /// The `detail` list of an `Invalid` error, each with `loc`, `msg` and `type`.
 pub fn detail(error: &Error) -> Value {
     let known = error.source.as_ref().and_then(|source| source.downcast_ref::<FieldErrors>());

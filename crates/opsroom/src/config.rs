@@ -1,5 +1,6 @@
 //! The configuration of the server: each part's section, and the server's own.
 
+use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
@@ -8,7 +9,7 @@ use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
 use opsroom_core::telemetry::TelemetryConfig;
-use opsroom_core::{Error, Result};
+use opsroom_core::{Error, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,10 @@ pub struct Config {
     pub planning: PlanningConfig,
     /// How secrets are kept.
     pub secrets: SecretsConfig,
+    /// Where the data of learned detection are.
+    pub detection: DetectionConfig,
+    /// A listener for programs of the first LogRobust server.
+    pub compatibility: CompatibilityConfig,
 }
 
 impl Config {
@@ -65,6 +70,7 @@ impl Config {
     /// `Invalid`, beginning with the key, for a value that cannot be used.
     pub fn validate(&self) -> Result<()> {
         self.server.validate()?;
+        self.compatibility.validate()?;
         self.files.validate()?;
         self.egress.validate()?;
         self.notifications.validate()?;
@@ -154,6 +160,43 @@ impl ServerConfig {
     }
 }
 
+/// A listener with the routes that the first LogRobust server had, for programs that were written for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompatibilityConfig {
+    /// Whether it listens.
+    pub enabled: bool,
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// The key of requests that show none, because programs of the first server know of no keys. Empty: every
+    /// request needs one of its own. Only for a loopback address, since whoever reaches the port has this key.
+    pub api_key: Secret,
+}
+
+impl Default for CompatibilityConfig {
+    fn default() -> Self {
+        Self { enabled: false, host: "127.0.0.1".to_owned(), port: 4002, api_key: Secret::default() }
+    }
+}
+
+impl CompatibilityConfig {
+    fn validate(&self) -> Result<()> {
+        let invalid = |key: &str, what: String| Err(Error::invalid(format!("compatibility.{key}: {what}")));
+        let address = self.host.parse::<std::net::IpAddr>().ok();
+        if self.host != "localhost" && address.is_none() {
+            let host = self.host.escape_debug();
+            return invalid("host", format!("`{host}` is no address of this machine; use such as 127.0.0.1"));
+        }
+        if !self.api_key.is_empty() && address.is_some_and(|address| !address.is_loopback()) {
+            let what = "anybody who reaches the port would have it; leave it empty, or listen on 127.0.0.1";
+            return invalid("api_key", what.to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// A scheme and a host, with a port where it is not the usual one, and nothing after.
 fn is_origin(text: &str) -> bool {
     reqwest::Url::parse(text).is_ok_and(|url| {
@@ -199,6 +242,7 @@ mod tests {
             ("server:\n  allowed_origins: [\"https://a.example/\"]\n", "server.allowed_origins"),
             ("server:\n  max_body_bytes: 1\n", "server.max_body_bytes"),
             ("server:\n  request_timeout_seconds: 0\n", "server.request_timeout_seconds"),
+            ("compatibility:\n  host: example.com\n", "compatibility.host"),
             ("files:\n  roots: [/]\n", "files.roots"),
             ("egress:\n  allow_addresses: [10.0.0.0/99]\n", "egress.allow_addresses"),
             ("log:\n  level: inof\n", "log.level"),

@@ -22,7 +22,7 @@ use crate::recurrent::classifier::{Classifier, ClassifierShape};
 use crate::recurrent::train::Epoch;
 
 /// The version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The header's key.
 const KEY: &str = "opsroom";
 /// Bytes of a model, at most.
@@ -109,6 +109,7 @@ impl Model {
         let mut arrays = Arrays::default();
         if let Some(space) = &self.space {
             arrays.floats("space.table", &[space.events.len(), space.width], &space.table);
+            arrays.floats("space.center", &[space.width], &space.center);
             arrays.hashes("space.parts", space.text.weights().keys().copied());
             let weights: Vec<f32> = space.text.weights().values().copied().collect();
             arrays.floats("space.part_weights", &[weights.len()], &weights);
@@ -275,10 +276,11 @@ impl File<'_> {
         let count = events.len().checked_mul(width).filter(|_| width > 0 && scale.is_finite());
         let count = count.ok_or_else(|| refuse("its vectors have no sensible size"))?;
         let table = self.floats("space.table", count)?;
+        let center = self.floats("space.center", width)?;
         let parts = self.items("space.parts", Dtype::U64, u64::from_le_bytes)?;
         let weights = self.floats("space.part_weights", parts.len())?;
         let text = TextModel::of_weights(parts.into_iter().zip(weights).collect());
-        Ok(EventSpace { events, source, width, scale, table, text })
+        Ok(EventSpace { events, source, width, scale, center, table, text })
     }
 
     fn detector(

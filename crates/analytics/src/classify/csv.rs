@@ -1,12 +1,15 @@
 //! Tables of text: sequences with labels, and templates by event id.
 //!
 //! - Sequences: a header with `sequence` and perhaps `label` and `weight`, in any case and order; ids of
-//!   events separated by spaces; any label but 0 is an anomaly; other columns are left alone.
+//!   events separated by spaces; any label but 0 is an anomaly; other columns are left alone. A column
+//!   `time` or `timestamp` says when a row was: a number, or a date and time with its zone.
 //! - Templates: `id,template` with that header, or one template a line, numbered from 1.
+//! - Labels of a raw log: a column `session` (also `session_id`, `BlockId` or `id`) or `line` (from 1), and a
+//!   column `label`, where `0`, `normal` and `-` are normal and anything else is an anomaly.
 //!
 //! Fields may be quoted as in RFC 4180.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
 use super::dataset::{Builder, Dataset, Row};
@@ -97,6 +100,8 @@ pub fn read_sequences(reader: impl BufRead) -> Result<Dataset, ClassifyError> {
         return Err(records.error(format!("no column is named `sequence`; the header has: {found:.200}")));
     };
     let (label, weight) = (column("label"), column("weight"));
+    let time = column("time").or_else(|| column("timestamp"));
+    let mut times = Vec::new();
     let mut builder = Builder::default();
     while let Some(fields) = records.next()? {
         let field = |at: usize| fields.get(at).map(|field| field.trim());
@@ -118,12 +123,70 @@ pub fn read_sequences(reader: impl BufRead) -> Result<Dataset, ClassifyError> {
                 }
             },
         };
+        times.extend(time.and_then(field).and_then(moment));
         builder.row(Row { events, anomalous, weight }).map_err(|error| records.error(error.to_string()))?;
+    }
+    // A column of that name may hold something else, and is then left alone like others.
+    if times.len() == builder.dataset.rows.len() {
+        builder.dataset.times = times;
     }
     if builder.dataset.rows.is_empty() {
         return Err(records.error("the table has a header but no rows"));
     }
     Ok(builder.dataset)
+}
+
+/// Which parts of a raw log are anomalies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// By the id of a session.
+    Sessions(HashMap<String, bool>),
+    /// By the number of a line, from 1.
+    Lines(HashMap<u64, bool>),
+}
+
+/// Reads the labels of a raw log.
+pub fn read_labels(reader: impl BufRead) -> Result<Labels, ClassifyError> {
+    let mut records = Records::new("labels", reader);
+    let Some(header) = records.next()? else {
+        return Err(
+            records.error("the table is empty, expected a header with `session` or `line`, and `label`")
+        );
+    };
+    let column = |name: &str| header.iter().position(|field| field.trim().eq_ignore_ascii_case(name));
+    let session =
+        ["session", "session_id", "sessionid", "block_id", "blockid", "id"].into_iter().find_map(column);
+    let line = column("line").or_else(|| column("line_id")).or_else(|| column("lineid"));
+    let (Some(place), Some(label)) = (session.or(line), column("label")) else {
+        let found = header.join(", ");
+        let expected = "expected the columns `session` or `line`, and `label`";
+        return Err(records.error(format!("{expected}; the header has: {found:.200}")));
+    };
+    let (mut sessions, mut lines) = (HashMap::new(), HashMap::new());
+    while let Some(fields) = records.next()? {
+        let (Some(place), Some(label)) = (fields.get(place), fields.get(label)) else {
+            return Err(records.error(format!("the record has {} fields, too few", fields.len())));
+        };
+        let (place, label) = (place.trim(), label.trim());
+        let normal = ["", "0", "-", "normal"].iter().any(|word| label.eq_ignore_ascii_case(word));
+        if session.is_some() {
+            sessions.insert(place.to_owned(), !normal);
+        } else {
+            let number = place.parse::<u64>().ok().filter(|number| *number > 0);
+            let number =
+                number.ok_or_else(|| records.error(format!("{place:?} is no number of a line, from 1")))?;
+            lines.insert(number, !normal);
+        }
+    }
+    Ok(if session.is_some() { Labels::Sessions(sessions) } else { Labels::Lines(lines) })
+}
+
+/// A moment as millionths of the unit that it is written in.
+fn moment(text: &str) -> Option<i64> {
+    if let Ok(number) = text.parse::<f64>() {
+        return number.is_finite().then_some((number * 1e6) as i64);
+    }
+    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_microsecond())
 }
 
 /// Reads templates by event id.
@@ -163,7 +226,7 @@ pub fn read_templates(mut reader: impl BufRead) -> Result<BTreeMap<String, Strin
 
 #[cfg(test)]
 mod tests {
-    use super::{read_sequences, read_templates};
+    use super::{Labels, read_labels, read_sequences, read_templates};
 
     #[test]
     fn columns_are_found_by_name_in_any_case_and_order() {
@@ -174,6 +237,15 @@ mod tests {
         assert_eq!(data.rows.iter().map(|row| row.weight).collect::<Vec<_>>(), [2.5, 1.0, 0.0]);
         assert_eq!(data.rows[0].events, [0, 1, 1]);
         assert_eq!(data.events[2].id, "E7");
+    }
+
+    #[test]
+    fn rows_say_when_they_were_and_a_column_of_something_else_is_left_alone() {
+        let times = |text: &str| read_sequences(text.as_bytes()).unwrap().times;
+        assert_eq!(times("time,sequence\n7.5,1\n-2,1\n"), [7_500_000, -2_000_000]);
+        assert_eq!(times("sequence,Timestamp\n1,1970-01-01T00:00:01Z\n"), [1_000_000]);
+        assert!(times("sequence,time\n1,5\n2,soon\n").is_empty());
+        assert!(times("sequence\n1\n").is_empty());
     }
 
     #[test]
@@ -196,6 +268,22 @@ mod tests {
         ] {
             let error = read_sequences(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(&format!("line {line} ")), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn labels_are_by_session_or_by_line() {
+        let sessions = read_labels("BlockId,Label\nblk_1,Normal\nblk_2,Anomaly\n".as_bytes()).unwrap();
+        assert_eq!(sessions, Labels::Sessions([("blk_1".into(), false), ("blk_2".into(), true)].into()));
+        let lines = read_labels("label,line\n-,1\n0,2\nKERNDTLB,3\n".as_bytes()).unwrap();
+        assert_eq!(lines, Labels::Lines([(1, false), (2, false), (3, true)].into()));
+        for (text, part) in [
+            ("", "empty"),
+            ("label\n1\n", "expected the columns"),
+            ("line,label\n0,1\n", "no number of a line"),
+            ("session,label\nx\n", "too few"),
+        ] {
+            assert!(read_labels(text.as_bytes()).unwrap_err().to_string().contains(part), "{text:?}");
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Dataset {
     pub events: Vec<Event>,
     /// The sequences.
     pub rows: Vec<Row>,
+    /// When each row was, on a clock of the data's own; empty where that is not known.
+    pub times: Vec<i64>,
 }
 
 /// What a dataset holds, for a person to judge it by.
@@ -74,6 +76,8 @@ pub struct Description {
     pub duplicates: usize,
     /// Distinct sequences that are labelled both ways.
     pub contradictions: usize,
+    /// Whether it is known when rows were: then training cuts by time.
+    pub timed: bool,
     /// Events in the longest row.
     pub longest: usize,
     /// The median of events in a row.
@@ -112,7 +116,8 @@ impl Dataset {
     /// The rows at `places`, over the same events.
     pub fn select(&self, places: &[usize]) -> Self {
         let rows = places.iter().map(|&place| self.rows[place].clone()).collect();
-        Self { events: self.events.clone(), rows }
+        let times = places.iter().filter_map(|&place| self.times.get(place).copied()).collect();
+        Self { events: self.events.clone(), rows, times }
     }
 
     /// Rows of several datasets as one; events are matched by id, and keep the first text and vector.
@@ -125,8 +130,13 @@ impl Dataset {
                 ..row.clone()
             });
             builder.dataset.rows.extend(moved);
+            builder.dataset.times.extend(&part.times);
         }
-        builder.dataset
+        let mut joined = builder.dataset;
+        if joined.times.len() != joined.rows.len() {
+            joined.times.clear();
+        }
+        joined
     }
 
     /// What the dataset holds.
@@ -152,6 +162,7 @@ impl Dataset {
             distinct_sequences: labels.len(),
             duplicates: self.rows.len() - labels.len(),
             contradictions: labels.values().filter(|seen| seen.0 && seen.1).count(),
+            timed: !self.times.is_empty(),
             longest: lengths.last().copied().unwrap_or(0),
             median_length: lengths.get(lengths.len() / 2).copied().unwrap_or(0),
             warnings: Vec::new(),

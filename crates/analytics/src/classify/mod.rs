@@ -33,3 +33,4 @@ pub mod split;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod word_vectors;

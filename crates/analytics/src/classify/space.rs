@@ -36,7 +36,10 @@ pub struct EventSpace {
     pub width: usize,
     /// What vectors were multiplied by.
     pub scale: f32,
-    /// The scaled vectors, one after the other.
+    /// The mean of the scaled vectors, which is taken off each: vectors of words have much in common, and
+    /// a network would learn slowly from what little is left.
+    pub center: Vec<f32>,
+    /// The scaled vectors less their mean, one after the other.
     pub table: Vec<f32>,
     /// The weights of words.
     pub text: TextModel,
@@ -92,14 +95,23 @@ impl EventSpace {
 
     fn of_vectors(events: Vec<Event>, source: Source, vectors: &[Vec<f32>], text: TextModel) -> Self {
         let width = vectors.first().map_or(WIDTH, Vec::len);
-        let squares: f64 = vectors.iter().flatten().map(|&v| f64::from(v) * f64::from(v)).sum();
-        let spread = (squares / (vectors.len() * width).max(1) as f64).sqrt();
-        let scale = if spread > 0.0 { (SPREAD / spread) as f32 } else { 1.0 };
-        let table = vectors.iter().flatten().map(|&value| value * scale).collect();
-        Self { events, source, width, scale, table, text }
+        let count = vectors.len().max(1) as f64;
+        let mut mean = vec![0.0f64; width];
+        for vector in vectors {
+            mean.iter_mut().zip(vector).for_each(|(sum, &value)| *sum += f64::from(value) / count);
+        }
+        let off_mean = vectors.iter().flat_map(|vector| vector.iter().zip(&mean));
+        let squares: f64 = off_mean.map(|(&value, mean)| (f64::from(value) - mean).powi(2)).sum();
+        let spread = (squares / (count * width as f64)).sqrt();
+        // What all events share to the last digits of a float is no difference between them.
+        let scale = if spread > 1e-9 { (SPREAD / spread) as f32 } else { 1.0 };
+        let center: Vec<f32> = mean.iter().map(|&mean| mean as f32 * scale).collect();
+        let scaled = |vector: &Vec<f32>| off_center(vector, scale, &center);
+        let table = vectors.iter().flat_map(scaled).collect();
+        Self { events, source, width, scale, center, table, text }
     }
 
-    /// The scaled vector of a known event.
+    /// The scaled vector of a known event, less the mean.
     pub fn vector(&self, place: u32) -> &[f32] {
         &self.table[place as usize * self.width..][..self.width]
     }
@@ -108,27 +120,67 @@ impl EventSpace {
     pub fn relate(&self, dataset: &Dataset) -> Vec<Relation> {
         let ids = self.events.iter().enumerate();
         let places: HashMap<&str, u32> = ids.map(|(at, event)| (event.id.as_str(), at as u32)).collect();
+        // Likeness is that of whole vectors.
+        let whole = self.table.chunks_exact(self.width).flat_map(|row| row.iter().zip(&self.center));
+        let whole: Vec<f32> = whole.map(|(value, center)| value + center).collect();
+        let texts = self.texts_of_given(dataset);
         let relate = |event: &Event| match places.get(event.id.as_str()) {
             Some(&place) => Relation::Known(place),
-            None => self.nearest(event),
+            None => self.nearest(event, &whole, &texts),
         };
         dataset.events.iter().map(relate).collect()
     }
 
-    fn nearest(&self, event: &Event) -> Relation {
-        let vector = match self.source {
-            Source::Given => event.vector.clone().filter(|vector| vector.len() == self.width),
-            Source::Text => event.template.as_deref().and_then(|text| self.text.vector(text)),
-        };
-        let Some(vector) = vector else { return Relation::Unknown(None) };
-        let scaled: Vec<f32> = vector.iter().map(|value| value * self.scale).collect();
-        let likeness = |place: u32| (place, cosine(&scaled, self.vector(place)));
-        let best = (0..self.events.len() as u32).map(likeness).max_by(|a, b| a.1.total_cmp(&b.1));
-        match best {
-            Some((place, likeness)) if likeness >= NEAR => Relation::Near(place, likeness),
-            _ => Relation::Unknown(Some(scaled)),
+    /// Of a model with given vectors, the vectors of its events' texts: an event that comes with a text
+    /// alone is understood by it.
+    fn texts_of_given(&self, dataset: &Dataset) -> Vec<Option<Vec<f32>>> {
+        let by_text = |event: &Event| event.vector.is_none() && event.template.is_some();
+        if self.source == Source::Text || !dataset.events.iter().any(by_text) {
+            return Vec::new();
+        }
+        self.events.iter().map(|event| self.text.vector(event.template.as_deref()?)).collect()
+    }
+
+    fn nearest(&self, event: &Event, whole: &[f32], texts: &[Option<Vec<f32>>]) -> Relation {
+        let text = || event.template.as_deref().and_then(|text| self.text.vector(text));
+        let row = |place: u32| &whole[place as usize * self.width..][..self.width];
+        let given = event.vector.as_ref().filter(|vector| vector.len() == self.width);
+        match (self.source, given) {
+            (Source::Given, Some(vector)) => self.near(vector, |place| cosine(vector, row(place))),
+            (Source::Given, None) => {
+                let Some(vector) = text().filter(|_| !texts.is_empty()) else {
+                    return Relation::Unknown(None);
+                };
+                let likeness =
+                    |place: u32| texts[place as usize].as_ref().map_or(0.0, |t| cosine(&vector, t));
+                match self.best(likeness) {
+                    Some((place, likeness)) => Relation::Near(place, likeness),
+                    None => Relation::Unknown(None),
+                }
+            }
+            (Source::Text, _) => match text() {
+                Some(vector) => self.near(&vector, |place| cosine(&vector, row(place))),
+                None => Relation::Unknown(None),
+            },
         }
     }
+
+    /// The event that is most like, or else the vector itself.
+    fn near(&self, vector: &[f32], likeness: impl Fn(u32) -> f32) -> Relation {
+        match self.best(likeness) {
+            Some((place, likeness)) => Relation::Near(place, likeness),
+            None => Relation::Unknown(Some(off_center(vector, self.scale, &self.center))),
+        }
+    }
+
+    fn best(&self, likeness: impl Fn(u32) -> f32) -> Option<(u32, f32)> {
+        let all = (0..self.events.len() as u32).map(|place| (place, likeness(place)));
+        all.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|best| best.1 >= NEAR)
+    }
+}
+
+fn off_center(vector: &[f32], scale: f32, center: &[f32]) -> Vec<f32> {
+    vector.iter().zip(center).map(|(value, center)| value * scale - center).collect()
 }
 
 fn text_vector(text: &TextModel, event: &Event) -> Vec<f32> {
@@ -200,6 +252,37 @@ mod tests {
         assert_eq!(relations[0], Relation::Known(1));
         assert!(matches!(relations[1], Relation::Near(0, likeness) if likeness > 0.5));
         assert_eq!(relations[2], Relation::Unknown(None));
+    }
+
+    #[test]
+    fn vectors_lie_around_zero_however_much_they_share() {
+        let vector = |x: f32| Some(vec![100.0 + x, 100.0, 100.0 - x]);
+        let events = [("a", None, vector(1.0)), ("b", None, vector(-1.0)), ("c", None, vector(0.5))];
+        let space = EventSpace::fit(&dataset(&events)).unwrap();
+        let mean = |lane: usize| (0..3).map(|place| space.vector(place)[lane]).sum::<f32>() / 3.0;
+        assert!((0..3).all(|lane| mean(lane).abs() < 1e-3), "{:?}", space.table);
+        let squares: f32 = space.table.iter().map(|value| value * value).sum();
+        assert!((squares / 9.0 - 0.75f32.powi(2)).abs() < 1e-3);
+        // One event alone differs from nothing.
+        let alone = EventSpace::fit(&dataset(&events[..1])).unwrap();
+        assert!(alone.table.iter().all(|value| value.abs() < 1e-3));
+    }
+
+    #[test]
+    fn an_event_with_a_text_alone_is_understood_beside_given_vectors() {
+        let vector = |x: f32| Some(vec![x, 1.0]);
+        let space = EventSpace::fit(&dataset(&[
+            ("1", Some("Receiving block from host"), vector(1.0)),
+            ("2", Some("Disk failure on volume"), vector(-1.0)),
+        ]))
+        .unwrap();
+        let relations = space.relate(&dataset(&[
+            ("90", Some("disk failures on a volume"), None),
+            ("91", Some("qqq"), None),
+            ("92", None, None),
+        ]));
+        assert!(matches!(relations[0], Relation::Near(1, _)), "{relations:?}");
+        assert_eq!(relations[1..], [Relation::Unknown(None), Relation::Unknown(None)]);
     }
 
     #[test]

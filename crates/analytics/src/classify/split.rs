@@ -14,8 +14,8 @@ use crate::recurrent::random::Random;
 pub enum Order {
     /// At random by this seed, by label.
     Stratified(u64),
-    /// As they come, which is by time: earlier rows to earlier parts. A sequence goes where it first
-    /// occurs.
+    /// Earlier rows to earlier parts, by [`Dataset::times`], else as they come. A sequence goes where it
+    /// first occurs.
     Time,
 }
 
@@ -23,7 +23,12 @@ pub enum Order {
 pub fn split(dataset: &Dataset, shares: &[f64], order: Order) -> Vec<Vec<usize>> {
     let mut groups: Vec<(usize, Vec<usize>)> = Vec::new();
     let mut known: HashMap<&[u32], usize> = HashMap::new();
-    for (place, row) in dataset.rows.iter().enumerate() {
+    let mut order_of_rows: Vec<usize> = (0..dataset.rows.len()).collect();
+    if order == Order::Time && !dataset.times.is_empty() {
+        order_of_rows.sort_by_key(|&place| dataset.times[place]);
+    }
+    for place in order_of_rows {
+        let row = &dataset.rows[place];
         let group = *known.entry(&row.events).or_insert(groups.len());
         if group == groups.len() {
             groups.push((0, Vec::new()));
@@ -88,7 +93,7 @@ mod tests {
         };
         let rows = (0..2000).map(|_| row()).collect();
         let event = |id: usize| Event { id: id.to_string(), ..Event::default() };
-        Dataset { events: (0..200).map(event).collect(), rows }
+        Dataset { events: (0..200).map(event).collect(), rows, times: Vec::new() }
     }
 
     #[test]
@@ -114,8 +119,18 @@ mod tests {
     #[test]
     fn a_cut_in_time_puts_earlier_sequences_first() {
         let row = |event: u32| Row { events: vec![event], anomalous: None, weight: 1.0 };
-        let data = Dataset { events: Vec::new(), rows: [1, 2, 1, 3, 4, 2, 5, 6].map(row).to_vec() };
+        let rows = [1, 2, 1, 3, 4, 2, 5, 6].map(row).to_vec();
+        let mut data = Dataset { events: Vec::new(), rows, times: Vec::new() };
         let parts = split(&data, &[0.5, 0.5], Order::Time);
         assert_eq!(parts, [vec![0, 1, 2, 5], vec![3, 4, 6, 7]]);
+        data.times = vec![80, 70, 60, 50, 40, 30, 20, 10];
+        let parts = split(&data, &[0.5, 0.5], Order::Time);
+        assert_eq!(
+            parts,
+            [vec![3, 4, 6, 7], vec![0, 1, 2, 5]].map(|mut part| {
+                part.sort_unstable();
+                part
+            })
+        );
     }
 }

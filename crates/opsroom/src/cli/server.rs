@@ -17,7 +17,7 @@ use opsroom_core::{Clock, Error, Kind, Operation, Result};
 use super::Place;
 use crate::client::Client;
 use crate::config::{Config, NAMES};
-use crate::faces::{Server, mcp};
+use crate::faces::{Server, compat, mcp};
 use crate::{demo, serve as listeners};
 
 /// How long running work may take to end after the first signal.
@@ -99,6 +99,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         notifications: config.notifications.clone(),
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
+        detection: config.detection.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
     })
 }
@@ -168,13 +169,20 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     let folder = DataDir::open(&folder)?;
     let _telemetry = opsroom_core::telemetry::init(&config.log)?;
     let (listener, address) = listeners::bind(&config.server.host, config.server.port).await?;
+    let older = match config.compatibility.enabled {
+        true => Some(listeners::bind(&config.compatibility.host, config.compatibility.port).await?),
+        false => None,
+    };
     let opened = Opened::open(&folder, &config).await?;
     let room = opened.room.clone();
-    if !address.ip().is_loopback() && !room.identity.has_administrator().await? {
+    let listening = std::iter::once(address).chain(older.iter().map(|(_, address)| *address));
+    let elsewhere = listening.map(|address| address.ip()).find(|ip| !ip.is_loopback());
+    if let Some(ip) = elsewhere
+        && !room.identity.has_administrator().await?
+    {
         return Err(Error::forbidden(format!(
-            "{} can be reached from elsewhere and there is no administrator yet; start on 127.0.0.1 and set one up \
-             first, or make a key with `opsroom create-api-key --name NAME --role administrator`",
-            config.server.host
+            "{ip} can be reached from elsewhere and there is no administrator yet; start on 127.0.0.1 and set one up \
+             first, or make a key with `opsroom create-api-key --name NAME --role administrator`"
         )));
     }
     room.identity.ensure_operator_key().await?;
@@ -182,7 +190,13 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     if args.demo {
         demo::fill(&room, folder.path()).await?;
     }
-    let router = Server::new(room.clone(), config.server.clone()).router();
+    let server = Server::new(room.clone(), config.server.clone());
+    let router = server.router();
+    let mut others = Vec::new();
+    if let Some((listener, address)) = older {
+        listeners::tcp(&room.lifecycle, listener, compat::router(&server, &config.compatibility.api_key)?);
+        others.push(format!("  Older       http://{address}\n"));
+    }
     listeners::tcp(&room.lifecycle, listener, router.clone());
     listeners::unix(&room.lifecycle, socket, router);
     tracing::info!(http.address = %address, "listening");
@@ -193,7 +207,7 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     folder.write_private(URL_FILE, base.as_bytes())?;
     // Before anybody is told that it runs, and may stop it.
     let signals = Signals::new()?;
-    greet(&room, folder.path(), &base, args.demo).await?;
+    greet(&room, folder.path(), &base, &others, args.demo).await?;
     wait_for_end(&room, signals).await;
     tracing::info!("stopping");
     let closed = opened.close().await;
@@ -213,7 +227,7 @@ fn flags(args: &ServeArgs) -> Vec<Flag> {
 }
 
 /// What a person sees first. The setup link is printed to a terminal and never logged.
-async fn greet(room: &Room, data_dir: &Path, base: &str, demo: bool) -> Result<()> {
+async fn greet(room: &Room, data_dir: &Path, base: &str, others: &[String], demo: bool) -> Result<()> {
     let program =
         std::env::current_exe().map_or_else(|_| "opsroom".to_owned(), |path| path.display().to_string());
     let mut text = format!("Opsroom {} listens on {base}\n\n", env!("CARGO_PKG_VERSION"));
@@ -226,6 +240,7 @@ async fn greet(room: &Room, data_dir: &Path, base: &str, demo: bool) -> Result<(
         }
     }
     text.push_str(&format!("  Docs        {base}/docs   {base}/redoc\n"));
+    others.iter().for_each(|line| text.push_str(line));
     text.push_str(&format!("  MCP         {base}/mcp\n"));
     text.push_str(&format!(
         "  Claude Code claude mcp add opsroom -- {program} --data-dir {} mcp\n",

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod auth;
+pub mod compat;
 pub mod console;
 pub mod docs;
 pub mod guard;
@@ -63,10 +64,13 @@ impl Server {
             .merge(console::routes())
             .with_state(self.clone())
             .merge(mcp::http::routes(self));
+        self.guarded(router, "there is no such path; /openapi.json lists them")
+    }
+
+    /// Routes with what every request passes and every answer carries; `missing` is said of other paths.
+    pub fn guarded(&self, router: Router, missing: &'static str) -> Router {
         router
-            .fallback(async || {
-                rest::Failure(Error::not_found("there is no such path; /openapi.json lists them"))
-            })
+            .fallback(async move || rest::Failure(Error::not_found(missing)))
             .method_not_allowed_fallback(async || rest::method_not_allowed())
             .layer(axum::middleware::from_fn_with_state(self.clone(), guard::check))
             .layer(axum::middleware::from_fn(access::mark))

@@ -139,12 +139,18 @@ fn enveloped(server: &Server, error: Error) -> Response {
     answer
 }
 
-struct Incoming {
-    peer: Peer,
-    path: Vec<(String, String)>,
-    query: Option<String>,
-    headers: HeaderMap,
-    body: Body,
+/// A request for an operation.
+pub struct Incoming {
+    /// Where it came from.
+    pub peer: Peer,
+    /// What stands in the path.
+    pub path: Vec<(String, String)>,
+    /// What stands in the query.
+    pub query: Option<String>,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Body,
 }
 
 /// What the HTTP layer itself refuses has statuses that no operation's error has.
@@ -172,7 +178,11 @@ impl From<Error> for Refusal {
     }
 }
 
-async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Response, Refusal> {
+/// Answers a request for the operation of this name.
+///
+/// # Errors
+/// What the HTTP layer or the operation refuses.
+pub async fn answer(server: &Server, name: &str, request: Incoming) -> Result<Response, Refusal> {
     let operation =
         server.room.operation(name).ok_or_else(|| Error::internal("a route without its operation"))?;
     let caller = if operation.open {

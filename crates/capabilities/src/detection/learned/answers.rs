@@ -36,6 +36,18 @@ impl Metrics {
     }
 }
 
+/// How rows were told apart into those that teach, choose and judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// The dataset keeps them apart itself.
+    Given,
+    /// By time: the earliest teach, the latest judge.
+    Time,
+    /// At random by the seed, the same share of either label in each.
+    Random,
+}
+
 /// How many rows taught, chose and judged.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Split {
@@ -45,6 +57,8 @@ pub struct Split {
     pub validation: usize,
     /// Rows that only judged.
     pub test: usize,
+    /// How they were told apart. Equal sequences are in one part, but for parts that were given.
+    pub by: Cut,
 }
 
 /// What came of training in one place.

@@ -11,7 +11,8 @@ use super::Learned;
 use super::layout::{Spec, built_in};
 
 /// Give a dataset a name, which is then a `data_type` of training and evaluation: a CSV of sequences
-/// (`sequence,label`), or a folder in LogRobust's layout (`.npy` arrays and a pickle of vectors).
+/// (`sequence,label`), a folder in LogRobust's layout (`.npy` arrays and a pickle of vectors), or a raw log with
+/// `labels`.
 ///
 /// The data are read once, to refuse what cannot be used. A name that is known gets the new place.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -20,17 +21,36 @@ pub struct RegisterDataset {
     /// The name: letters, digits, `-` and `_`.
     #[schemars(length(min = 1, max = 64))]
     name: String,
-    /// The CSV or the folder, below the configured roots.
+    /// The CSV, the folder, or the log (a file or a folder of logs), below the configured roots.
     #[schemars(length(max = 300))]
     path: String,
     /// The events' texts, below the configured roots: `id,template`, or one a line.
     #[serde(default)]
     #[schemars(length(max = 300))]
     templates: Option<String>,
-    /// The pickle of the events' vectors, when it is not in the folder.
+    /// Of a folder: the pickle of the events' vectors, when it is not in the folder. Of a CSV or a log: a text
+    /// file of words' vectors (GloVe, fastText), of which the events' vectors are made.
     #[serde(default)]
     #[schemars(length(max = 300))]
     vectors: Option<String>,
+    /// Of a log: a CSV with `session,label` or `line,label` (lines count from 1; those that it does not name are
+    /// normal). The labels 0, `normal` and `-` are normal, any other is an anomaly.
+    #[serde(default)]
+    #[schemars(length(max = 300))]
+    labels: Option<String>,
+    /// Of a log: the regular expression of the id that makes lines one session, such as `blk_-?\\d+`. By default
+    /// it is guessed, and without one, windows of time or of lines are the rows.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    session: Option<String>,
+    /// Of a CSV: another one whose rows only choose.
+    #[serde(default)]
+    #[schemars(length(max = 300))]
+    validation: Option<String>,
+    /// Of a CSV: another one whose rows only judge.
+    #[serde(default)]
+    #[schemars(length(max = 300))]
+    test: Option<String>,
 }
 
 /// List the datasets that training can name.
@@ -70,12 +90,13 @@ pub(super) async fn register_dataset(
     call: Call,
     input: RegisterDataset,
 ) -> Result<DatasetDetails> {
-    let RegisterDataset { name, path, templates, vectors } = input;
+    let RegisterDataset { name, path, templates, vectors, labels, session, validation, test } = input;
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.is_empty() || name.len() > 64 || !name.chars().all(word) {
         return Err(Error::invalid("name: use 1 to 64 letters, digits, `-` and `_`"));
     }
-    let spec = Spec { name, path, templates, vectors };
+    let spec = Spec { name, path, templates, vectors, labels, session, validation, test };
+    spec.check()?;
     let details = describe(&service, spec).await?;
     let caller = &call.caller;
     service.store.put_dataset(caller.team(), &caller.subject, &details.dataset, service.clock.now()).await?;
@@ -84,11 +105,11 @@ pub(super) async fn register_dataset(
 
 pub(super) async fn list_datasets(service: Learned, call: Call, _: ListDatasets) -> Result<DatasetPage> {
     let mut items = service.store.datasets(&call.caller.teams).await?;
-    let files = service.files.clone();
+    let (files, config) = (service.files.clone(), service.config.clone());
     Lifecycle::blocking(move || {
         for name in ["aliyun", "cmcc"] {
             let known = items.iter().any(|spec| spec.name == name);
-            let spec = built_in(&files, name).filter(|spec| !known && spec.is_there(&files));
+            let spec = built_in(&files, &config, name).filter(|spec| !known && spec.is_there(&files));
             items.extend(spec);
         }
         items.sort_by(|a, b| a.name.cmp(&b.name));
@@ -109,7 +130,20 @@ pub(super) async fn describe_dataset(
 async fn describe(service: &Learned, spec: Spec) -> Result<DatasetDetails> {
     let files = service.files.clone();
     Lifecycle::blocking(move || {
-        let description = spec.whole(&files, Padding::Dropped)?.describe();
+        let rows = spec.whole(&files, Padding::Dropped)?;
+        let mut description = rows.describe();
+        let given = spec.given(&files)?;
+        for (name, part) in [("validation", given.validation), ("test", given.test)] {
+            let Some(part) = part else { continue };
+            let seen = part.overlap(&rows).into_iter().filter(|seen| *seen).count();
+            if seen > 0 {
+                description.warnings.push(format!(
+                    "{seen} of the {} rows of `{name}` have sequences that training has too: figures on them \
+                     flatter, so those of the others are told beside",
+                    part.rows.len()
+                ));
+            }
+        }
         Ok(DatasetDetails { clients: spec.client_count(&files)?, description, dataset: spec })
     })
     .await

@@ -1,4 +1,4 @@
-//! Datasets below the folders that are open to callers: CSV files, and folders in LogRobust's layout.
+//! Datasets below the folders that are open to callers: CSV files, folders in LogRobust's layout, and raw logs.
 //!
 //! A folder has `data.npy` and `label.npy` (all rows), or `data_{k}.npy` (also `eventIndex_{k}.npy`) and
 //! `label_{k}.npy` for each client k, perhaps in `data`, `fedlog` or `Fedlog/data`; and a pickle of vectors.
@@ -15,7 +15,7 @@ use opsroom_core::{Error, Kind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{read, refused_of};
+use super::{DetectionConfig, raw, read, refused_of};
 
 /// Bytes of an array's file, at most.
 const MAX_ARRAY_BYTES: u64 = 1 << 30;
@@ -25,31 +25,89 @@ const MAX_VECTOR_BYTES: u64 = 256 << 20;
 pub const MAX_CLIENTS: usize = 1000;
 
 /// Where a dataset is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spec {
     /// Its name: the `data_type` of training.
     pub name: String,
-    /// A CSV of sequences, or a folder in LogRobust's layout, below the configured roots.
+    /// A CSV of sequences, a folder in LogRobust's layout, or a log, below the configured roots.
     pub path: String,
     /// The events' texts.
     pub templates: Option<String>,
-    /// The pickle of the events' vectors, when it is not in the folder.
+    /// The pickle of the events' vectors, when it is not in the folder; of a CSV or a log, a text file of
+    /// words' vectors.
     pub vectors: Option<String>,
+    /// Of a log: which sessions or lines are anomalies.
+    #[serde(default)]
+    pub labels: Option<String>,
+    /// Of a log: the pattern of the id that makes lines one session.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// A CSV of sequences that only choose.
+    #[serde(default)]
+    pub validation: Option<String>,
+    /// A CSV of sequences that only judge.
+    #[serde(default)]
+    pub test: Option<String>,
 }
 
-/// The dataset that a name means when nobody has registered it: `aliyun` and `cmcc` are folders of these
-/// names, or the root itself when it holds their files.
-pub fn built_in(files: &Roots, name: &str) -> Option<Spec> {
-    if !matches!(name, "aliyun" | "cmcc") {
-        return None;
-    }
-    let path = if files.list(name, 1).is_ok() { name } else { "" };
-    Some(Spec { name: name.to_owned(), path: path.to_owned(), templates: None, vectors: None })
+/// The rows that a dataset keeps apart by itself.
+pub struct Given {
+    /// They only choose.
+    pub validation: Option<Dataset>,
+    /// They only judge.
+    pub test: Option<Dataset>,
+}
+
+/// The dataset that a name means when nobody has registered it: `aliyun` and `cmcc` are the folders that the
+/// configuration names, else those of these names, or the root itself when it holds their files.
+pub fn built_in(files: &Roots, config: &DetectionConfig, name: &str) -> Option<Spec> {
+    let configured = match name {
+        "aliyun" => config.aliyun.as_str(),
+        "cmcc" => config.cmcc.as_str(),
+        _ => return None,
+    };
+    let path = match configured {
+        "" if files.list(name, 1).is_ok() => name,
+        configured => configured,
+    };
+    Some(Spec { name: name.to_owned(), path: path.to_owned(), ..Spec::default() })
 }
 
 impl Spec {
     fn is_table(&self) -> bool {
-        self.path.to_ascii_lowercase().ends_with(".csv")
+        self.labels.is_some() || self.path.to_ascii_lowercase().ends_with(".csv")
+    }
+
+    /// Whether what is said of it goes together.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |field: &str, what: &str| Err(Error::invalid(format!("{field}: {what}")));
+        if self.labels.is_none() && self.session.is_some() {
+            return wrong("session", "it belongs to a raw log, which needs `labels` too");
+        }
+        if self.labels.is_some() && self.templates.is_some() {
+            return wrong("templates", "a raw log's templates are found in it; leave them out");
+        }
+        let parts = self.validation.is_some() || self.test.is_some();
+        if parts && (self.labels.is_some() || !self.is_table()) {
+            return wrong("validation, test", "they belong to a CSV of sequences");
+        }
+        Ok(())
+    }
+
+    /// The rows that it keeps apart.
+    ///
+    /// # Errors
+    /// Those of [`Spec::whole`].
+    pub fn given(&self, files: &Roots) -> Result<Given> {
+        let part = |path: &Option<String>| path.as_deref().map(|path| self.table(files, path)).transpose();
+        Ok(Given { validation: part(&self.validation)?, test: part(&self.test)? })
+    }
+
+    fn table(&self, files: &Roots, path: &str) -> Result<Dataset> {
+        self.with_texts(files, read::sequences(files.open_read(path)?)?)
     }
 
     /// Whether there is a file of it.
@@ -65,8 +123,12 @@ impl Spec {
     /// `NotFound` for a file that is not there, `Forbidden` for one outside the roots, `Invalid`, naming the
     /// file, for one that cannot be used.
     pub fn whole(&self, files: &Roots, padding: Padding) -> Result<Dataset> {
+        if let Some(labels) = &self.labels {
+            let rows = raw::dataset(files, &self.path, labels, self.session.as_deref())?;
+            return self.with_texts(files, rows);
+        }
         if self.is_table() {
-            return self.with_texts(files, read::sequences(files.open_read(&self.path)?)?);
+            return self.table(files, &self.path);
         }
         let found = first(files, &[self.at("data.npy"), self.at("data/data.npy")])?;
         if let Some(data) = found {
@@ -182,6 +244,9 @@ impl Spec {
         if let Some(path) = &self.templates {
             let texts = read::templates(files.open_read(path)?)?;
             read::add_used(&mut dataset, &texts);
+        }
+        if let Some(path) = self.vectors.as_deref().filter(|_| self.is_table()) {
+            read::add_word_vectors(&mut dataset, files.open_read(path)?)?;
         }
         Ok(dataset)
     }

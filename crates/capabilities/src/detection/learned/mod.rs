@@ -2,7 +2,8 @@
 //!
 //! # Words
 //!
-//! - A *dataset* is sequences of event ids, most of them labelled: a CSV or a folder in LogRobust's layout.
+//! - A *dataset* is sequences of event ids, most of them labelled: a CSV, a folder in LogRobust's layout, or a raw
+//!   log with labels.
 //! - A *model* is what training makes: a safetensors file with its metadata, below the folder `models` of the
 //!   data folder.
 //! - A *run* is one training. Its id is that of its job; its history is in the database.
@@ -21,6 +22,7 @@ pub mod fitting;
 mod layout;
 mod model_operations;
 pub mod models;
+mod raw;
 pub mod read;
 mod runs;
 mod status_operations;
@@ -32,21 +34,36 @@ mod training;
 mod use_operations;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use opsroom_analytics::classify::error::ClassifyError;
 use opsroom_core::caller::DEFAULT_TEAM;
 use opsroom_core::db::Db;
 use opsroom_core::files::Roots;
 use opsroom_core::{Caller, Clock, Effect, Error, Operation, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use store::MIGRATIONS;
 
 use layout::Spec;
 
+/// Where the data are that callers of the first LogRobust server name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectionConfig {
+    /// The folder of the dataset `aliyun`, in LogRobust's layout, below one of `files.roots`. Empty: the folder
+    /// `aliyun` there, or a root itself that holds its files.
+    pub aliyun: String,
+    /// The folder of the dataset `cmcc`, likewise.
+    pub cmcc: String,
+}
+
 /// Training and its models. Cheap to clone.
 #[derive(Clone)]
 pub struct Learned {
     files: Roots,
+    config: Arc<DetectionConfig>,
     data_dir: PathBuf,
     store: store::Store,
     clock: Clock,
@@ -54,8 +71,14 @@ pub struct Learned {
 
 impl Learned {
     /// Training on data below these roots, with models in this data folder.
-    pub fn new(files: Roots, data_dir: &Path, db: Db, clock: Clock) -> Self {
-        Self { files, data_dir: data_dir.to_owned(), store: store::Store { db }, clock }
+    pub fn new(files: Roots, config: DetectionConfig, data_dir: &Path, db: Db, clock: Clock) -> Self {
+        Self {
+            files,
+            config: Arc::new(config),
+            data_dir: data_dir.to_owned(),
+            store: store::Store { db },
+            clock,
+        }
     }
 
     /// The folder of the models of the caller's team.
@@ -74,7 +97,7 @@ impl Learned {
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         let known =
             if name.chars().all(word) { self.store.dataset(&caller.teams, name).await? } else { None };
-        known.or_else(|| layout::built_in(&self.files, name)).ok_or_else(|| {
+        known.or_else(|| layout::built_in(&self.files, &self.config, name)).ok_or_else(|| {
             Error::not_found(format!(
                 "data_type: there is no dataset {:?}; list_datasets has their names, and register_dataset makes one",
                 name.chars().take(64).collect::<String>()

@@ -1,5 +1,7 @@
 //! `list_models`, `get_model`, `delete_model`, `export_model` and `import_model`.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use opsroom_analytics::classify::detector::Method;
 use opsroom_analytics::classify::model::Provenance;
 use opsroom_core::files::Roots;
@@ -45,15 +47,21 @@ pub struct ExportModel {
     path: String,
 }
 
-/// Take a model over from a file below the configured roots: one of ours, or a PyTorch checkpoint of the first
-/// LogRobust server, which is read without being executed and then predicts as the original would.
+/// Take a model over, from a file below the configured roots or from its content: one of ours, or a PyTorch
+/// checkpoint of the first LogRobust server, which is read without being executed and then predicts as the
+/// original would.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportModel {
     /// The file, below the configured roots.
+    #[serde(default)]
     #[schemars(length(max = 300))]
-    path: String,
-    /// The name that it gets; by default that of the file.
+    path: Option<String>,
+    /// The file itself in place of a path, in base64.
+    #[serde(default)]
+    #[schemars(length(max = 100000000))]
+    content: Option<String>,
+    /// The name that it gets; by default that of the file. Content needs one.
     #[serde(default)]
     #[schemars(length(max = 200))]
     name: Option<String>,
@@ -195,15 +203,30 @@ pub(super) async fn export_model(service: Learned, call: Call, input: ExportMode
 pub(super) async fn import_model(service: Learned, call: Call, input: ImportModel) -> Result<ModelDetails> {
     let (folder, files) = (service.models(&call.caller)?, service.files.clone());
     Lifecycle::blocking(move || {
-        let opened = files.open_read(&input.path)?;
-        let name = match &input.name {
-            None => models::imported_name(&opened.path)?,
-            Some(name) => {
-                models::check_name(name)?;
-                format!("{}.{}", name.trim_end_matches(".safetensors"), models::ENDING)
-            }
+        let given = |name: &str| -> Result<String> {
+            models::check_name(name)?;
+            Ok(format!("{}.{}", name.trim_end_matches(".safetensors"), models::ENDING))
         };
-        let model = models::read_named(&input.path, opened)?;
+        let (name, model) = match (&input.path, &input.content, &input.name) {
+            (Some(path), None, name) => {
+                let opened = files.open_read(path)?;
+                let name = match name {
+                    None => models::imported_name(&opened.path)?,
+                    Some(name) => given(name)?,
+                };
+                (name, models::read_named(path, opened)?)
+            }
+            (None, Some(content), Some(name)) => {
+                let bytes = STANDARD.decode(content.trim()).map_err(|error| {
+                    Error::invalid(format!("content: it is not base64 of a file: {error}"))
+                })?;
+                (given(name)?, models::read(name, &bytes)?)
+            }
+            (None, Some(_), None) => {
+                return Err(Error::invalid("name: a model that comes as `content` needs one"));
+            }
+            _ => return Err(Error::invalid("give either `path` or `content`")),
+        };
         models::save_new(&folder, &name, &model)?;
         details(&folder, &name)
     })

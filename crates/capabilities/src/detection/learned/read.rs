@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 
-use opsroom_analytics::classify::csv;
 use opsroom_analytics::classify::dataset::Dataset;
+use opsroom_analytics::classify::{csv, word_vectors};
 use opsroom_core::Result;
 use opsroom_core::files::Opened;
 
@@ -36,4 +36,15 @@ pub fn add_used(dataset: &mut Dataset, texts: &BTreeMap<String, String>) {
     let texts = texts.iter().filter(|(id, _)| used.contains(id.as_str()));
     let texts = texts.map(|(id, text)| (id.clone(), text.clone())).collect();
     dataset.add_templates(&texts);
+}
+
+/// Gives the events of a dataset vectors, from a text file of words' vectors (GloVe, fastText).
+///
+/// # Errors
+/// `Invalid`, naming the file, and when none of the templates' words is in it.
+pub fn add_word_vectors(dataset: &mut Dataset, opened: Opened) -> Result<()> {
+    let name = opened.path.display().to_string();
+    let reader = BufReader::with_capacity(1 << 20, opened.file);
+    let vectors = word_vectors::read(reader, &word_vectors::wanted(dataset));
+    vectors.and_then(|vectors| word_vectors::add(dataset, &vectors)).map_err(|error| refused_of(&name, error))
 }

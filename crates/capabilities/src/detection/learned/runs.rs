@@ -4,6 +4,7 @@
 //! done, and when it ends. The last finished epoch's model is on the disk before the row says so.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use opsroom_core::clock::Time;
 use opsroom_core::files::Roots;
@@ -19,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Learned;
 
+/// How often a run says that it goes on, however long an epoch takes.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// For how long a run may be silent before it counts as cut short.
-const SILENT_SECONDS: i64 = 600;
+const SILENT_SECONDS: i64 = 60;
 
 /// How a run trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,16 +195,17 @@ impl Learned {
             state: state.clone(),
         };
         let mut work = pin!(Lifecycle::blocking(move || work(&scope)));
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut work => break outcome,
-                Ok(()) = seen.changed() => {
-                    let state = seen.borrow_and_update().clone();
-                    // The work goes on: the next step, or the end, writes it again.
-                    if let Err(error) = self.store.progress(&id, &state, self.clock.now()).await {
-                        tracing::warn!(run.id = id, %error, "the progress of a training run was not written");
-                    }
-                }
+                Ok(()) = seen.changed() => {}
+                _ = heartbeat.tick() => {}
+            }
+            let state = seen.borrow_and_update().clone();
+            // The work goes on: the next step, or the end, writes it again.
+            if let Err(error) = self.store.progress(&id, &state, self.clock.now()).await {
+                tracing::warn!(run.id = id, %error, "the progress of a training run was not written");
             }
         };
         let ended = outcome.and_then(|result| {

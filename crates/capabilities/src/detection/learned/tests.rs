@@ -1,5 +1,7 @@
 //! What training promises: the tools in their order, on small data made here.
 
+mod data;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use opsroom_core::testing::{TestDb, each_database, sqlite};
 use opsroom_core::{Call, Caller, Error, Kind, Result};
 use serde_json::{Value, json};
 
-use super::{Learned, MIGRATIONS};
+use super::{DetectionConfig, Learned, MIGRATIONS};
 
 /// A service over a folder of data and one of models.
 struct Room {
@@ -30,7 +32,8 @@ impl Room {
         let files = folder.path().join("files");
         std::fs::create_dir(&files).unwrap();
         let roots = Roots::new(&[files]).unwrap();
-        let service = Learned::new(roots, &folder.path().join("data"), db.db.clone(), clock);
+        let config = DetectionConfig { cmcc: "elsewhere/cmcc".to_owned(), ..DetectionConfig::default() };
+        let service = Learned::new(roots, config, &folder.path().join("data"), db.db.clone(), clock);
         Self { service, folder, _db: db }
     }
 
@@ -249,6 +252,8 @@ async fn a_cancelled_run_leaves_its_last_checkpoint_and_says_cancelled() {
     let status = &status["centralized"];
     assert_eq!((&status["status"], &status["current_epoch"]), (&json!("cancelled"), &json!(1)));
     let checkpoint = status["checkpoint"].as_str().unwrap();
+    let details = room.call("get_model", json!({ "model_path": checkpoint })).await.unwrap();
+    assert_eq!(details["loss_history"], status["loss"]);
     let asked = json!({ "model_path": checkpoint, "sequences": ["1 2 1 3 2"] });
     assert_eq!(room.call("predict_logs", asked).await.unwrap()["predictions"].as_array().unwrap().len(), 1);
     let results = room.call("get_training_results", json!({ "run_id": id })).await.unwrap();

@@ -2,6 +2,8 @@
 
 use opsroom_analytics::classify::detector::{Method, NetworkConfig};
 use opsroom_analytics::classify::federated::Privacy;
+use opsroom_analytics::recurrent::optimiser::Rule;
+use opsroom_analytics::recurrent::train::Schedule;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -29,12 +31,23 @@ enum Fitting {
     Auto,
 }
 
+/// How a network's parameters follow the gradient.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Optimizer {
+    /// Adam, at a rate that falls to a hundredth over the run.
+    #[default]
+    Adam,
+    /// Plain descent at a constant rate.
+    Sgd,
+}
+
 /// Train a detector on all labelled sequences of a dataset, and report how good it is on sequences that
 /// training never saw.
 ///
 /// `data_type` names a dataset: `aliyun` or `cmcc` (folders in LogRobust's layout below the configured roots),
-/// or one that `register_dataset` was told. Part of the rows only chooses and part only judges; equal
-/// sequences are never in two parts. `get_training_status` shows how far it is; with `background` the answer is
+/// or one that `register_dataset` was told. Part of the rows only chooses and part only judges, by
+/// time where the data tell it; equal sequences are never in two parts. `get_training_status` shows how far it is; with `background` the answer is
 /// the job, whose id is the run's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +88,20 @@ pub struct TrainCentralizedModel {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 8))]
     num_layers: usize,
+    /// How the network learns: `adam`, or `sgd` (plain descent at a constant rate, as the first server did).
+    #[serde(default)]
+    optimizer: Optimizer,
+    /// The share of outputs that is dropped between the network's layers in training, from 0 to below 1.
+    #[serde(default)]
+    dropout: f64,
+    /// Events of a sequence that the network reads; later ones are left out.
+    #[serde(default = "max_length")]
+    #[schemars(range(min = 1, max = 100000))]
+    max_length: usize,
+    /// Epochs without a better validation loss before training ends; 0 never ends it early.
+    #[serde(default)]
+    #[schemars(range(max = 10000))]
+    patience: usize,
     /// The share of anomalies expected where the model will be used, above 0 and below 1; by default that of
     /// the data.
     #[serde(default)]
@@ -130,6 +157,16 @@ pub struct TrainFederatedModel {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 8))]
     num_layers: usize,
+    /// How the network learns: `adam`, or `sgd` (plain descent at a constant rate, as the first server did).
+    #[serde(default)]
+    optimizer: Optimizer,
+    /// The share of outputs that is dropped between the network's layers in training, from 0 to below 1.
+    #[serde(default)]
+    dropout: f64,
+    /// Events of a sequence that the network reads; later ones are left out.
+    #[serde(default = "max_length")]
+    #[schemars(range(min = 1, max = 100000))]
+    max_length: usize,
     /// The share of anomalies expected where the model will be used, above 0 and below 1; by default that of
     /// the data.
     #[serde(default)]
@@ -175,6 +212,10 @@ fn ten() -> usize {
     10
 }
 
+fn max_length() -> usize {
+    NetworkConfig::default().max_length
+}
+
 fn seed() -> u64 {
     2020
 }
@@ -200,6 +241,10 @@ pub(super) async fn train_centralized_model(
     let usual = format!("output/centralized_{}_{}e_{rate}lr_{batch}bs", input.data_type, input.epochs);
     let mut network = network(input.learning_rate, batch, input.seed, input.hidden_size, input.num_layers);
     network.training.epochs = input.epochs;
+    network.training.patience = input.patience;
+    network.training.dropout = input.dropout;
+    network.max_length = input.max_length;
+    optimise(&mut network, input.optimizer);
     let method = match input.method {
         Fitting::Network => Some(Method::Network),
         Fitting::Tree => Some(Method::Tree),
@@ -236,6 +281,9 @@ pub(super) async fn train_federated_model(
     );
     let mut network = network(input.learning_rate, batch, input.seed, input.hidden_size, input.num_layers);
     network.training.epochs = input.local_epochs;
+    network.training.dropout = input.dropout;
+    network.max_length = input.max_length;
+    optimise(&mut network, input.optimizer);
     let noise = input.privacy_noise;
     let privacy = noise.map(|noise| Privacy { clip: input.privacy_clip, noise, delta: input.privacy_delta });
     let (participation, by_rows) = (input.participation, input.weighted);
@@ -268,6 +316,13 @@ fn network(rate: f64, batch_size: usize, seed: u64, hidden: usize, layers: usize
     network.training.batch_size = batch_size;
     network.training.seed = seed;
     network
+}
+
+fn optimise(network: &mut NetworkConfig, optimizer: Optimizer) {
+    if matches!(optimizer, Optimizer::Sgd) {
+        network.training.rule = Rule::Sgd { momentum: 0.0 };
+        network.training.schedule = Schedule::Constant;
+    }
 }
 
 /// The folder of the result: what was asked for, or the name that the first server would have given it.

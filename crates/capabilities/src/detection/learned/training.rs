@@ -11,10 +11,11 @@ use opsroom_analytics::classify::model::{Model, Provenance, sequence_hashes};
 use opsroom_analytics::classify::nearest::Normals;
 use opsroom_analytics::classify::space::EventSpace;
 use opsroom_analytics::classify::split::{Order, split};
+use opsroom_analytics::recurrent::train::Epoch;
 use opsroom_core::{Error, Result};
 
-use super::answers::{Centralized, Federated, Metrics, Split};
-use super::layout::Spec;
+use super::answers::{Centralized, Cut, Federated, Metrics, Split};
+use super::layout::{Given, Spec};
 use super::runs::Scope;
 use super::{models, refused, refused_of};
 
@@ -35,18 +36,40 @@ pub struct Request {
     pub notes: Vec<String>,
 }
 
-/// Rows that teach, choose and judge. Equal sequences are in one of them.
+/// Rows that teach, choose and judge. Of a cut that we make, equal sequences are in one of them.
 struct Parts {
     training: Dataset,
     validation: Dataset,
     test: Dataset,
+    cut: Cut,
 }
 
 impl Parts {
-    fn of(rows: &Dataset, seed: u64, whose: &str) -> Result<Self> {
-        let places = split(rows, &SHARES, Order::Stratified(seed));
+    fn of(rows: &Dataset, given: Given, seed: u64, whose: &str) -> Result<Self> {
+        let Given { validation, test } = given;
+        let mut shares = SHARES;
+        shares[1] *= f64::from(u8::from(validation.is_none()));
+        shares[2] *= f64::from(u8::from(test.is_none()));
+        let mut cut = match (&validation, &test, rows.times.is_empty()) {
+            (Some(_), Some(_), _) => Cut::Given,
+            (_, _, false) => Cut::Time,
+            _ => Cut::Random,
+        };
+        let order = if cut == Cut::Time { Order::Time } else { Order::Stratified(seed) };
+        let mut places = split(rows, &shares, order);
+        let lacks = |places: &[usize]| rows.select(places).check_trainable().is_err();
+        if cut == Cut::Time && (lacks(&places[0]) || (test.is_none() && lacks(&places[2]))) {
+            // A stretch of time with one label alone teaches nothing, and judges nothing.
+            cut = Cut::Random;
+            places = split(rows, &shares, Order::Stratified(seed));
+        }
         let part = |at: usize| rows.select(&places[at]);
-        let parts = Self { training: part(0), validation: part(1), test: part(2) };
+        let parts = Self {
+            training: part(0),
+            validation: validation.unwrap_or_else(|| part(1)),
+            test: test.unwrap_or_else(|| part(2)),
+            cut,
+        };
         if parts.test.rows.is_empty() || parts.training.rows.is_empty() {
             return Err(Error::invalid(format!(
                 "{whose} has {} rows of too few distinct sequences to keep some for testing: give more data",
@@ -61,6 +84,7 @@ impl Parts {
             training: self.training.rows.len(),
             validation: self.validation.rows.len(),
             test: self.test.rows.len(),
+            by: self.cut,
         }
     }
 }
@@ -90,7 +114,8 @@ impl Frame {
         })
     }
 
-    fn model(&self, network: &Network) -> Model {
+    /// The model after these epochs.
+    fn model(&self, network: &Network, history: &[Epoch]) -> Model {
         Model {
             detector: Detector::Network(network.clone()),
             space: Some(self.space.clone()),
@@ -99,7 +124,7 @@ impl Frame {
             normals: Normals::default(),
             seen: self.seen.clone(),
             provenance: self.provenance.clone(),
-            history: Vec::new(),
+            history: history.to_vec(),
         }
     }
 }
@@ -132,15 +157,16 @@ pub fn centralized(scope: &Scope, request: Request, method: Option<Method>) -> R
     let Request { spec, network, expected_share, output, notes } = request;
     let rows = spec.whole(&scope.files, opsroom_analytics::classify::arrays::Padding::Dropped)?;
     let seed = network.training.seed;
-    let parts = Parts::of(&rows, seed, &spec.name)?;
+    let parts = Parts::of(&rows, spec.given(&scope.files)?, seed, &spec.name)?;
     let frame = Frame::of(&parts.training, seed).map_err(|error| about(&spec.name, error))?;
     let checkpoint = format!("{output}/checkpoint.{}", models::ENDING);
-    let mut failed = None;
+    let (mut failed, mut epochs) = (None, Vec::new());
     let mut watch = |progress: Progress<'_>| {
         match progress {
             Progress::Share(share) => scope.share(share),
             Progress::Epoch { share, record, network } => {
-                let model = frame.model(network);
+                epochs.push(record.clone());
+                let model = frame.model(network, &epochs);
                 let kept = judged(&model, &parts.validation)
                     .and_then(|judged| models::replace(&scope.models, &checkpoint, &model).map(|()| judged));
                 match kept {
@@ -231,19 +257,23 @@ pub fn federated(scope: &Scope, request: Request, asked: &Federation) -> Result<
             spec.name
         ));
     }
-    let part = |(client, rows): (usize, &Dataset)| Parts::of(rows, seed, &format!("client {client}"));
+    let part = |(client, rows): (usize, &Dataset)| {
+        let own = Given { validation: None, test: None };
+        Parts::of(rows, own, seed, &format!("client {client}"))
+    };
     let parts: Vec<Parts> = rows.iter().enumerate().map(part).collect::<Result<_>>()?;
     let parties: Vec<Dataset> = parts.iter().map(|part| part.training.clone()).collect();
     let frame = federated_frame(&parties, seed)?;
     let folder = format!("{output}/model_save");
     let checkpoint = format!("{folder}/checkpoint.{}", models::ENDING);
     let mut best: Vec<Best> = parts.iter().map(|_| Best { score: -1.0, network: None }).collect();
-    let mut failed = None;
+    let (mut failed, mut epochs) = (None, Vec::new());
     let mut watch = |progress: Progress<'_>| {
         match progress {
             Progress::Share(share) => scope.share(share),
             Progress::Epoch { share, record, network } => {
-                let model = frame.model(network);
+                epochs.push(record.clone());
+                let model = frame.model(network, &epochs);
                 let kept = judge_clients(&model, network, &parts, &mut best)
                     .and_then(|judged| models::replace(&scope.models, &checkpoint, &model).map(|()| judged));
                 match kept {
