@@ -13,4 +13,5 @@ pub mod notifications;
 pub mod planning;
 pub mod room;
 pub mod secrets;
+pub mod services;
 mod validate;

@@ -35,6 +35,7 @@ use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::{self, Secrets};
+use crate::services::{self, Services, ServicesConfig};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -58,6 +59,10 @@ pub struct RoomConfig {
     pub secrets: Resolver,
     /// How secrets of our own are kept.
     pub kept_secrets: SecretsConfig,
+    /// How services are run, and which may be.
+    pub services: ServicesConfig,
+    /// Our own program, which starts local services in a cage; without it they are started plainly.
+    pub launcher: Option<PathBuf>,
 }
 
 /// The room, open for calls.
@@ -70,6 +75,8 @@ pub struct Room {
     pub health: Health,
     /// Messages to people.
     pub notifications: Notifications,
+    /// MCP servers that are run, isolated and watched.
+    pub services: Services,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -114,6 +121,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
+        ("services", &services::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
         ("secrets", &secrets::MIGRATIONS),
@@ -163,6 +171,17 @@ impl Room {
             egress.clone(),
             config.planning.clone(),
         )?;
+        let services = Services::open(services::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            lifecycle: lifecycle.clone(),
+            events: events.clone(),
+            egress: egress.clone(),
+            secrets: config.secrets.clone(),
+            data_dir: config.data_dir.clone(),
+            launcher: config.launcher.clone(),
+            config: config.services.clone(),
+        })?;
         let sealing = config.kept_secrets.master_key.clone();
         let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let kept_secrets = Secrets::open(secrets::Parts {
@@ -186,6 +205,7 @@ impl Room {
                 .capability(),
             notifications.capability(),
             planning.capability(),
+            services.capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());
@@ -199,6 +219,7 @@ impl Room {
             jobs,
             health,
             notifications,
+            services,
             events,
             metrics,
             lifecycle,
@@ -358,6 +379,7 @@ impl Room {
         self.jobs.start_upkeep();
         self.notifications.start();
         self.kept_secrets.start();
+        self.services.start();
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();

@@ -4,6 +4,7 @@ use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
+use opsroom_capabilities::services::ServicesConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
@@ -32,6 +33,9 @@ pub const NAMES: &[(&str, &str)] = &[
     ("DISCORD_WEBHOOK_URL", "notifications.discord_webhook_url"),
     ("DISCORD_BOT_NAME", "notifications.discord_bot_name"),
     ("DISCORD_BOT_AVATAR", "notifications.discord_bot_avatar"),
+    ("DOCKER_SUBNET", "services.network_pool"),
+    ("GATEWAY_URL", "services.gateway.url"),
+    ("GATEWAY_API_KEY", "services.gateway.auth_token"),
     ("ALERT_DEDUP_TTL", "notifications.deduplicate_seconds"),
 ];
 
@@ -58,6 +62,8 @@ pub struct Config {
     pub planning: PlanningConfig,
     /// How secrets are kept.
     pub secrets: SecretsConfig,
+    /// How services are run, and which may be.
+    pub services: ServicesConfig,
 }
 
 impl Config {
@@ -70,6 +76,7 @@ impl Config {
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
+        self.services.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

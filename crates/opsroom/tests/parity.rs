@@ -271,6 +271,39 @@ fn story() -> Vec<(&'static str, Value)> {
         ("backtest_forecaster", json!({ "service_id": "nobody", "metric_name": "avg_cpu" })),
         ("train_forecaster", json!({})),
         ("list_notifications", json!({})),
+        (
+            "create_service",
+            json!({ "name": "maps", "service_type": "cloud", "url": "https://maps.example.com/mcp", "start": false }),
+        ),
+        ("create_service", json!({ "name": "x", "service_type": "local", "command": ["sh"] })),
+        ("create_service", json!({ "name": "12", "service_type": "cloud", "url": "x", "dry_run": true })),
+        ("list_services", json!({ "search": "map" })),
+        ("get_service", json!({ "id": "maps" })),
+        ("get_service", json!({ "id": "nothing" })),
+        ("update_service", json!({ "id": "maps", "description": "Maps" })),
+        ("get_service_health", json!({ "id": "maps" })),
+        ("get_service_logs", json!({ "id": "maps" })),
+        ("get_service_stats", json!({ "id": "maps" })),
+        ("start_service", json!({ "id": "nothing" })),
+        ("stop_service", json!({ "id": "maps" })),
+        ("restart_service", json!({ "id": "nothing" })),
+        ("create_network", json!({ "vlan_id": 100 })),
+        ("create_network", json!({ "vlan_id": 100 })),
+        ("list_networks", json!({})),
+        ("delete_network", json!({ "name": "vlan-100" })),
+        (
+            "register_service",
+            json!({ "service_id": "a", "url": "https://a.example.com/mcp", "type": "other" }),
+        ),
+        ("register_service", json!({ "service_id": "b", "url": "http://169.254.169.254/" })),
+        ("heartbeat_service", json!({ "service_id": "a", "status": "healthy" })),
+        ("discover_services", json!({})),
+        ("list_registry_servers", json!({})),
+        ("list_registry_versions", json!({ "server_name": "maps" })),
+        ("get_registry_server", json!({ "server_name": "maps", "version": "latest" })),
+        ("search_mcp_registry", json!({ "registry": "http://127.0.0.1:9" })),
+        ("deregister_service", json!({ "service_id": "a" })),
+        ("delete_service", json!({ "id": "maps" })),
         ("list_jobs", json!({ "operation": "list_log_templates" })),
         ("get_job", json!({ "id": "$job" })),
         ("get_job", json!({ "id": "nothing" })),
@@ -336,7 +369,7 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
-    const DIFFER: [&str; 14] = [
+    const DIFFER: [&str; 15] = [
         "took_seconds",
         "face",
         "uptime_seconds",
@@ -350,6 +383,7 @@ fn mask(value: &mut Value, name: &str) {
         "duration_ms",
         "input_hash",
         "server",
+        "response_time_ms",
         "log",
     ];
     match value {
