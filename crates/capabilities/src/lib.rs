@@ -14,4 +14,5 @@ pub mod planning;
 pub mod room;
 pub mod secrets;
 pub mod services;
+pub mod tools;
 mod validate;

@@ -21,7 +21,9 @@ use opsroom_core::resolver::Resolver;
 use opsroom_core::seal::{self, Sealer};
 use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
+use opsroom_gateway::world::World;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::detection::learned::Learned;
@@ -36,6 +38,7 @@ use crate::planning::{self, Planning};
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::{self, Secrets};
 use crate::services::{self, Services, ServicesConfig};
+use crate::tools::{self, CallBuiltIn, Tools};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -77,6 +80,10 @@ pub struct Room {
     pub notifications: Notifications,
     /// MCP servers that are run, isolated and watched.
     pub services: Services,
+    /// Every tool, built in or of a service.
+    pub tools: Tools,
+    /// What the MCP gateway serves.
+    pub world: watch::Sender<Arc<World>>,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -122,6 +129,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
         ("services", &services::MIGRATIONS),
+        ("tools", &tools::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
         ("secrets", &secrets::MIGRATIONS),
@@ -182,6 +190,16 @@ impl Room {
             launcher: config.launcher.clone(),
             config: config.services.clone(),
         })?;
+        let world = watch::channel(Arc::new(World::default())).0;
+        let tools = Tools::open(tools::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            lifecycle: lifecycle.clone(),
+            events: events.clone(),
+            services: services.clone(),
+            world: world.clone(),
+            configured: Vec::new(),
+        });
         let sealing = config.kept_secrets.master_key.clone();
         let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let kept_secrets = Secrets::open(secrets::Parts {
@@ -206,6 +224,7 @@ impl Room {
             notifications.capability(),
             planning.capability(),
             services.capability(),
+            tools.capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());
@@ -220,6 +239,8 @@ impl Room {
             health,
             notifications,
             services,
+            tools,
+            world,
             events,
             metrics,
             lifecycle,
@@ -380,6 +401,16 @@ impl Room {
         self.notifications.start();
         self.kept_secrets.start();
         self.services.start();
+        self.tools.start();
+        let weak = Arc::downgrade(self);
+        let call: CallBuiltIn = Arc::new(move |call, name, input| {
+            let room = weak.upgrade();
+            Box::pin(async move {
+                let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+                room.call(&name, call, input).await.map(Answer::into_value)
+            })
+        });
+        self.tools.set_builtin(self.operations.clone(), call);
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();

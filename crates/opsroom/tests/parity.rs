@@ -304,6 +304,21 @@ fn story() -> Vec<(&'static str, Value)> {
         ("search_mcp_registry", json!({ "registry": "http://127.0.0.1:9" })),
         ("deregister_service", json!({ "service_id": "a" })),
         ("delete_service", json!({ "id": "maps" })),
+        ("list_tools", json!({ "category": "utility" })),
+        ("list_tool_categories", json!({})),
+        ("get_tool_stats", json!({ "service_id": "none" })),
+        ("search_tools", json!({ "query": "find what is abnormal in a log", "limit": 2 })),
+        ("get_tool", json!({ "name": "list_profiles" })),
+        ("get_tool", json!({ "name": "stats" })),
+        ("execute_tool", json!({ "name": "list_profiles" })),
+        ("execute_tool", json!({ "name": "get_job", "parameters": { "id": "nothing" } })),
+        ("set_tool_enabled", json!({ "name": "list_profiles", "enabled": false })),
+        ("set_tool_enabled", json!({ "name": "list_tools", "enabled": false })),
+        ("configure_tool", json!({ "name": "list_profiles", "is_enabled": true, "tags": ["sets"] })),
+        ("approve_tool", json!({ "name": "list_profiles" })),
+        ("create_profile", json!({ "name": "oncall", "tools": ["get_info"], "instructions": "Be calm." })),
+        ("list_profiles", json!({})),
+        ("delete_profile", json!({ "name": "oncall" })),
         ("list_jobs", json!({ "operation": "list_log_templates" })),
         ("get_job", json!({ "id": "$job" })),
         ("get_job", json!({ "id": "nothing" })),
@@ -369,7 +384,7 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
-    const DIFFER: [&str; 15] = [
+    const DIFFER: [&str; 17] = [
         "took_seconds",
         "face",
         "uptime_seconds",
@@ -384,6 +399,8 @@ fn mask(value: &mut Value, name: &str) {
         "input_hash",
         "server",
         "response_time_ms",
+        "execution_time_ms",
+        "usage",
         "log",
     ];
     match value {

@@ -100,7 +100,7 @@ impl Inner {
     /// Those of the resolver, with the variable's name.
     pub(super) async fn environment(&self, it: &Service) -> Result<Vec<(String, Secret)>> {
         let subject = format!("service:{}", it.id);
-        let purpose = Purpose { team: &it.team, user: &subject };
+        let purpose = Purpose { team: &it.team, owner: &it.created_by, user: &subject };
         let mut environment = vec![
             ("MCP_SERVICE_ID".to_owned(), it.id.to_string().into()),
             ("MCP_SERVICE_NAME".to_owned(), it.name.clone().into()),
@@ -119,7 +119,7 @@ impl Inner {
 
     async fn headers(&self, it: &Service) -> Result<Vec<(String, Secret)>> {
         let subject = format!("service:{}", it.id);
-        let purpose = Purpose { team: &it.team, user: &subject };
+        let purpose = Purpose { team: &it.team, owner: &it.created_by, user: &subject };
         let mut headers = Vec::new();
         for (name, text) in &it.spec.headers {
             let value = self

@@ -144,6 +144,11 @@ impl Services {
         Self { inner: Arc::new(inner) }
     }
 
+    /// This data folder's own name among those of one engine and one database.
+    pub fn node(&self) -> &str {
+        &self.inner.node
+    }
+
     /// The services that can be called now, for the gateway: without their tools' policies.
     pub fn upstreams(&self) -> watch::Receiver<Arc<Vec<Arc<Upstream>>>> {
         self.inner.upstreams.subscribe()
