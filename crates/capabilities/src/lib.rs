@@ -13,4 +13,6 @@ pub mod notifications;
 pub mod planning;
 pub mod room;
 pub mod secrets;
+pub mod services;
+pub mod tools;
 mod validate;

@@ -21,7 +21,9 @@ use opsroom_core::resolver::Resolver;
 use opsroom_core::seal::{self, Sealer};
 use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
+use opsroom_gateway::world::World;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::detection::learned::{DetectionConfig, Learned};
@@ -35,6 +37,8 @@ use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::{self, Secrets};
+use crate::services::{self, Services, ServicesConfig};
+use crate::tools::{self, CallBuiltIn, Tools};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -60,6 +64,10 @@ pub struct RoomConfig {
     pub secrets: Resolver,
     /// How secrets of our own are kept.
     pub kept_secrets: SecretsConfig,
+    /// How services are run, and which may be.
+    pub services: ServicesConfig,
+    /// Our own program, which starts local services in a cage; without it they are started plainly.
+    pub launcher: Option<PathBuf>,
 }
 
 /// The room, open for calls.
@@ -74,6 +82,12 @@ pub struct Room {
     pub notifications: Notifications,
     /// Metrics and plans.
     pub planning: Planning,
+    /// MCP servers that are run, isolated and watched.
+    pub services: Services,
+    /// Every tool, built in or of a service.
+    pub tools: Tools,
+    /// What the MCP gateway serves.
+    pub world: watch::Sender<Arc<World>>,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -118,6 +132,8 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
+        ("services", &services::MIGRATIONS),
+        ("tools", &tools::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
         ("secrets", &secrets::MIGRATIONS),
@@ -167,6 +183,27 @@ impl Room {
             egress.clone(),
             config.planning.clone(),
         )?;
+        let services = Services::open(services::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            lifecycle: lifecycle.clone(),
+            events: events.clone(),
+            egress: egress.clone(),
+            secrets: config.secrets.clone(),
+            data_dir: config.data_dir.clone(),
+            launcher: config.launcher.clone(),
+            config: config.services.clone(),
+        })?;
+        let world = watch::channel(Arc::new(World::default())).0;
+        let tools = Tools::open(tools::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            lifecycle: lifecycle.clone(),
+            events: events.clone(),
+            services: services.clone(),
+            world: world.clone(),
+            configured: Vec::new(),
+        });
         let sealing = config.kept_secrets.master_key.clone();
         let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let kept_secrets = Secrets::open(secrets::Parts {
@@ -196,6 +233,8 @@ impl Room {
                 .capability(),
             notifications.capability(),
             planning.capability(),
+            services.capability(),
+            tools.capability(),
         ];
         let health = health(&clock, &database, &config.data_dir, &capabilities);
         capabilities.push(health.capability());
@@ -210,6 +249,9 @@ impl Room {
             health,
             notifications,
             planning,
+            services,
+            tools,
+            world,
             events,
             metrics,
             lifecycle,
@@ -370,6 +412,17 @@ impl Room {
         self.notifications.start();
         self.kept_secrets.start();
         self.planning.start(&self.lifecycle);
+        self.services.start();
+        self.tools.start();
+        let weak = Arc::downgrade(self);
+        let call: CallBuiltIn = Arc::new(move |call, name, input| {
+            let room = weak.upgrade();
+            Box::pin(async move {
+                let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+                room.call(&name, call, input).await.map(Answer::into_value)
+            })
+        });
+        self.tools.set_builtin(self.operations.clone(), call);
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();

@@ -5,6 +5,7 @@ use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
+use opsroom_capabilities::services::ServicesConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
@@ -33,6 +34,9 @@ pub const NAMES: &[(&str, &str)] = &[
     ("DISCORD_WEBHOOK_URL", "notifications.discord_webhook_url"),
     ("DISCORD_BOT_NAME", "notifications.discord_bot_name"),
     ("DISCORD_BOT_AVATAR", "notifications.discord_bot_avatar"),
+    ("DOCKER_SUBNET", "services.network_pool"),
+    ("GATEWAY_URL", "services.gateway.url"),
+    ("GATEWAY_API_KEY", "services.gateway.auth_token"),
     ("ALERT_DEDUP_TTL", "notifications.deduplicate_seconds"),
 ];
 
@@ -63,6 +67,8 @@ pub struct Config {
     pub detection: DetectionConfig,
     /// A listener for programs of the first LogRobust server.
     pub compatibility: CompatibilityConfig,
+    /// How services are run, and which may be.
+    pub services: ServicesConfig,
 }
 
 impl Config {
@@ -76,6 +82,7 @@ impl Config {
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
+        self.services.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -14,13 +14,50 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Caller, Error, Result};
 use serde_json::json;
 
+use crate::config::Config;
+
 /// The demo's log, below the folder of files.
 const LOG: &str = "demo/shop.log";
 /// The same log at every start.
 const SEED: u64 = 1;
 
+/// The demo's service.
+const SERVICE: &str = "example";
+
+/// The configuration of a demo: its example service, which is this program, may be started.
+pub fn allow_example(config: &mut Config) {
+    config.services.local_commands.extend(example());
+}
+
+/// The command of the example service.
+fn example() -> Option<Vec<String>> {
+    let program = std::env::current_exe().ok()?.to_str()?.to_owned();
+    Some(vec![program, "example-service".to_owned()])
+}
+
+/// The example service, behind the gateway. A program that was moved since is started from its new place.
+async fn service(room: &Arc<Room>) -> Result<()> {
+    let Some(command) = example() else { return Ok(()) };
+    let call = || Call::new(Caller::operator(Face::Cli));
+    if let Ok(known) = room.call("get_service", call(), json!({ "id": SERVICE })).await {
+        if known.into_value()["command"] == json!(command) {
+            return Ok(());
+        }
+        room.call("delete_service", call(), json!({ "id": SERVICE, "force": true })).await?;
+    }
+    let input = json!({
+        "name": SERVICE,
+        "description": "A small MCP server: it tells the time, adds, counts words and keeps notes",
+        "service_type": "local",
+        "command": command,
+        "wait_seconds": 0,
+    });
+    room.call("create_service", call(), input).await.map(drop)
+}
+
 /// Writes the demo's log, where it is not there yet, and looks for what is abnormal in it.
 pub async fn fill(room: &Arc<Room>, data_dir: &Path) -> Result<()> {
+    service(room).await?;
     let path = data_dir.join("files").join(LOG);
     if path.exists() {
         return Ok(());

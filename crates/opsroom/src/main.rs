@@ -6,6 +6,7 @@ mod config;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod example;
 mod faces;
 mod files_cli;
 mod patience;

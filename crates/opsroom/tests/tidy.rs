@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("health", &[]),
     ("identity", &[]),
     ("jobs", &[]),
@@ -18,6 +18,8 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("notifications", &[]),
     ("planning", &["notifications"]),
     ("secrets", &["identity"]),
+    ("services", &[]),
+    ("tools", &["services"]),
 ];
 
 fn root() -> PathBuf {

@@ -2,6 +2,7 @@
 //! without a server, and every operation by its name with dashes.
 
 mod admin;
+mod contain;
 mod operation;
 pub mod server;
 mod tree;
@@ -83,6 +84,12 @@ enum Command {
     Config(admin::ConfigCommand),
     /// Check the audit trail's hash chain
     VerifyAudit,
+    /// Start a local service in a cage, and become it
+    #[command(hide = true)]
+    Contain(contain::ContainArgs),
+    /// Serve the demo's example of an MCP service over standard input and output
+    #[command(hide = true)]
+    ExampleService,
 }
 
 /// Runs the command of this process.
@@ -176,6 +183,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),
         Command::VerifyAudit => block_on(admin::verify_audit(&cli.place)),
+        Command::Contain(args) => contain::contain(args),
+        Command::ExampleService => block_on(crate::example::serve()),
     }
 }
 

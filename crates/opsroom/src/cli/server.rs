@@ -101,6 +101,8 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
+        services: config.services.clone(),
+        launcher: std::env::current_exe().ok(),
     })
 }
 
@@ -165,7 +167,10 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
         folder => folder,
     };
     let loaded = configuration(place, &folder, flags(&args))?;
-    let config = loaded.config;
+    let mut config = loaded.config;
+    if args.demo {
+        demo::allow_example(&mut config);
+    }
     let folder = DataDir::open(&folder)?;
     let _telemetry = opsroom_core::telemetry::init(&config.log)?;
     let (listener, address) = listeners::bind(&config.server.host, config.server.port).await?;
