@@ -29,7 +29,7 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
-use crate::logs::Logs;
+use crate::logs::{self, Logs, LogsConfig};
 use crate::notifications::{self, Notifications, NotificationsConfig};
 use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
@@ -58,6 +58,8 @@ pub struct RoomConfig {
     pub secrets: Resolver,
     /// How secrets of our own are kept.
     pub kept_secrets: SecretsConfig,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 /// The room, open for calls.
@@ -70,6 +72,8 @@ pub struct Room {
     pub health: Health,
     /// Messages to people.
     pub notifications: Notifications,
+    /// Log lines that are kept.
+    pub logs: Logs,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -113,6 +117,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("identity", &identity::MIGRATIONS),
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
+        ("logs", &logs::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
@@ -176,11 +181,20 @@ impl Room {
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
         });
+        let logs = Logs::open(
+            roots.clone(),
+            &config.data_dir,
+            database.clone(),
+            clock.clone(),
+            &lifecycle,
+            &config.logs,
+        )
+        .await?;
         let mut capabilities = vec![
             identity.capability(),
             kept_secrets.capability(),
             jobs.capability(),
-            Logs::new(roots.clone()).capability(),
+            logs.capability(),
             Detection::new(roots.clone())
                 .learning(Learned::new(roots, &config.data_dir, database.clone(), clock.clone()))
                 .capability(),
@@ -199,6 +213,7 @@ impl Room {
             jobs,
             health,
             notifications,
+            logs,
             events,
             metrics,
             lifecycle,

@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::jobs::JobsConfig;
+use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
@@ -58,6 +59,8 @@ pub struct Config {
     pub planning: PlanningConfig,
     /// How secrets are kept.
     pub secrets: SecretsConfig,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
+        self.logs.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -100,6 +100,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
+        logs: config.logs.clone(),
     })
 }
 

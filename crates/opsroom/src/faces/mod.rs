@@ -5,6 +5,7 @@ pub mod auth;
 pub mod console;
 pub mod docs;
 pub mod guard;
+pub mod logs;
 pub mod mcp;
 pub mod openapi;
 pub mod raw;
@@ -59,6 +60,7 @@ impl Server {
     pub fn router(&self) -> Router {
         let router = rest::routes(self)
             .merge(raw::routes())
+            .merge(logs::routes())
             .merge(docs::routes())
             .merge(console::routes())
             .with_state(self.clone())
