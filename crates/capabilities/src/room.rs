@@ -153,6 +153,16 @@ impl Room {
             config.jobs.clone(),
         )?;
         let egress = Egress::new(&config.egress)?;
+        let logs = Logs::open(
+            roots.clone(),
+            &config.data_dir,
+            database.clone(),
+            clock.clone(),
+            &lifecycle,
+            &config.logs,
+        )
+        .await?
+        .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone());
         let notifications = Notifications::open(
             database.clone(),
             clock.clone(),
@@ -181,21 +191,13 @@ impl Room {
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
         });
-        let logs = Logs::open(
-            roots.clone(),
-            &config.data_dir,
-            database.clone(),
-            clock.clone(),
-            &lifecycle,
-            &config.logs,
-        )
-        .await?;
         let mut capabilities = vec![
             identity.capability(),
             kept_secrets.capability(),
             jobs.capability(),
             logs.capability(),
             Detection::new(roots.clone())
+                .with_logs(logs.clone())
                 .learning(Learned::new(roots, &config.data_dir, database.clone(), clock.clone()))
                 .capability(),
             notifications.capability(),
@@ -386,6 +388,7 @@ impl Room {
             let caller = identity.caller_of(subject, Face::Schedule);
             Box::pin(std::future::ready(caller))
         });
+        self.logs.batches()?.start(call.clone(), rights.clone()).await?;
         self.jobs.start_scheduler(call, rights);
         Ok(())
     }

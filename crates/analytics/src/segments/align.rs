@@ -164,7 +164,11 @@ mod tests {
         for line in lines {
             for from in 0..line.len() {
                 for to in from + 1..=line.len() {
-                    assert!(says(line, &line[from..to].to_ascii_uppercase()), "{:?}", line[from..to].escape_ascii());
+                    assert!(
+                        says(line, &line[from..to].to_ascii_uppercase()),
+                        "{:?}",
+                        line[from..to].escape_ascii()
+                    );
                 }
             }
             for needle in [&b"blk_1608"[..], b"10.250.19.103", b"1609", b"2034", b"zz", b" 17 ms", b"35a9f"] {

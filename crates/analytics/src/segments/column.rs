@@ -265,8 +265,11 @@ fn is_hex(byte: u8) -> bool {
 fn packed(values: &[&[u8]], before: usize, meta: Meta, out: &mut Vec<u8>) -> Meta {
     let prefix = values[0][..before].to_vec();
     for value in values {
-        let digits: Vec<u8> =
-            value[before..].iter().filter(|b| **b != b'-').map(|&b| (b as char).to_digit(16).unwrap_or(0) as u8).collect();
+        let digits: Vec<u8> = value[before..]
+            .iter()
+            .filter(|b| **b != b'-')
+            .map(|&b| (b as char).to_digit(16).unwrap_or(0) as u8)
+            .collect();
         out.extend(digits.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0)));
     }
     Meta { form: HEX, prefix, ..meta }
@@ -280,9 +283,8 @@ fn texts(values: &[&[u8]], meta: Meta, out: &mut Vec<u8>) -> Meta {
 }
 
 fn of_address(text: &[u8]) -> u64 {
-    text.split(|&b| b == b'.').fold(0, |sum, part| {
-        sum << 8 | part.iter().fold(0, |value, b| value * 10 + u64::from(b - b'0'))
-    })
+    text.split(|&b| b == b'.')
+        .fold(0, |sum, part| sum << 8 | part.iter().fold(0, |value, b| value * 10 + u64::from(b - b'0')))
 }
 
 /// A column that was read.
@@ -427,13 +429,23 @@ impl Column {
             Column::Dict { entries, index } => {
                 let meant: Vec<bool> = entries.iter().map(|entry| want.met(entry, needle)).collect();
                 if meant.contains(&true) {
-                    index.iter().enumerate().filter(|(_, at)| meant[**at as usize]).for_each(|(row, _)| found.set(row));
+                    index
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, at)| meant[**at as usize])
+                        .for_each(|(row, _)| found.set(row));
                 }
             }
-            Column::Ints { prefix, numbers, widths: Widths::Own } if want == Want::Equal && prefix.is_empty() => {
+            Column::Ints { prefix, numbers, widths: Widths::Own }
+                if want == Want::Equal && prefix.is_empty() =>
+            {
                 let canonical = needle.len() == 1 || needle.first() != Some(&b'0');
                 if let Some(wanted) = number(needle).filter(|_| canonical) {
-                    numbers.iter().enumerate().filter(|(_, n)| **n == wanted).for_each(|(row, _)| found.set(row));
+                    numbers
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, n)| **n == wanted)
+                        .for_each(|(row, _)| found.set(row));
                 }
             }
             Column::Texts { bytes, ends } => {

@@ -19,9 +19,8 @@ pub(super) enum Spelling {
     Dotted,
 }
 
-const MONTHS: [&[u8; 3]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
-];
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 const DAY: i64 = 86_400_000_000;
 
 impl Spelling {
@@ -227,9 +226,9 @@ fn syslog(text: &[u8]) -> Option<(Spelling, i64, usize)> {
 }
 
 fn number(text: &[u8], at: usize, digits: usize) -> Option<i64> {
-    text.get(at..at + digits)?.iter().try_fold(0, |sum, &b| {
-        b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0'))
-    })
+    text.get(at..at + digits)?
+        .iter()
+        .try_fold(0, |sum, &b| b.is_ascii_digit().then(|| sum * 10 + i64::from(b - b'0')))
 }
 
 fn month(name: &[u8]) -> Option<i64> {
@@ -325,7 +324,14 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_left_alone() {
-        for text in ["2026-13-21 10:15:32", "2023-02-29 10:15:32", "2026-11-21 24:15:32", "Jux  9 06:06:51", "12345", ""] {
+        for text in [
+            "2026-13-21 10:15:32",
+            "2023-02-29 10:15:32",
+            "2026-11-21 24:15:32",
+            "Jux  9 06:06:51",
+            "12345",
+            "",
+        ] {
             assert!(read(text.as_bytes(), true).is_none(), "{text}");
         }
         assert_eq!(read(b"2024-02-29T23:59:59.123456789Z", true).unwrap().2, 19);

@@ -169,10 +169,9 @@ fn fixed(hir: &Hir) -> Option<Vec<u8>> {
         HirKind::Capture(capture) => fixed(&capture.sub),
         HirKind::Class(class) => {
             let bytes: Option<Vec<u8>> = match class {
-                Class::Bytes(class) => class
-                    .iter()
-                    .map(|range| (range.start() == range.end()).then(|| range.start()))
-                    .collect(),
+                Class::Bytes(class) => {
+                    class.iter().map(|range| (range.start() == range.end()).then(|| range.start())).collect()
+                }
                 Class::Unicode(class) => class
                     .iter()
                     .map(|range| (range.start() == range.end()).then(|| u8::try_from(range.start()).ok())?)
@@ -204,7 +203,10 @@ mod tests {
     #[test]
     fn what_a_match_must_contain_is_found() {
         assert_eq!(needed("failed after [0-9]+ ms"), [["failed after "], [" ms"]]);
-        assert_eq!(needed("(timeout|refused) by"), vec![vec![" by"], vec!["timeout", "refused"]].into_iter().rev().collect::<Vec<_>>());
+        assert_eq!(
+            needed("(timeout|refused) by"),
+            vec![vec![" by"], vec!["timeout", "refused"]].into_iter().rev().collect::<Vec<_>>()
+        );
         assert_eq!(needed("(?i)error.*limit"), [["error"], ["limit"]]);
         assert!(needed("a*|b").is_empty() && needed("[0-9]+").is_empty());
         assert!(Pattern::new("(").is_err() && Pattern::new("(a{1000}){1000}").is_err());

@@ -180,7 +180,8 @@ fn unzip(packed: &[u8], plain: usize, checksum: u32) -> Result<Vec<u8>> {
     if crc32fast::hash(packed) != checksum {
         return Err(SegmentError::Damaged("a part has another checksum than it says"));
     }
-    let bytes = zstd::bulk::decompress(packed, plain).map_err(|_| SegmentError::Damaged("a part cannot be unpacked"))?;
+    let bytes = zstd::bulk::decompress(packed, plain)
+        .map_err(|_| SegmentError::Damaged("a part cannot be unpacked"))?;
     if bytes.len() != plain {
         return Err(SegmentError::Damaged("a part has another length than it says"));
     }
@@ -475,7 +476,8 @@ impl Hits {
             return Ok(chunk.clone());
         }
         let chunks = &self.segment.inner.chunks;
-        let &(from, packed, plain, checksum) = chunks.get(at).ok_or(SegmentError::Damaged("a column in no chunk"))?;
+        let &(from, packed, plain, checksum) =
+            chunks.get(at).ok_or(SegmentError::Damaged("a column in no chunk"))?;
         let bytes = self.segment.inner.blob.read(from, packed).map_err(SegmentError::Unread)?;
         let chunk = Rc::new(unzip(&bytes, plain, checksum)?);
         self.chunks.borrow_mut().insert(at, chunk.clone());
@@ -567,9 +569,9 @@ impl<'a> ShapeRows<'a> {
         };
         let mut all = Which::None;
         for list in lists {
-            let may = list.iter().all(|&(var, want, from, to)| {
-                self.shape.columns[var].0.may(want, &needle[from..to])
-            });
+            let may = list
+                .iter()
+                .all(|&(var, want, from, to)| self.shape.columns[var].0.may(want, &needle[from..to]));
             if !may {
                 continue;
             }

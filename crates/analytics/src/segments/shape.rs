@@ -200,17 +200,23 @@ mod tests {
         let (mut shape, mut vars) = (Vec::new(), Vec::new());
         cut(line.as_bytes(), &mut shape, &mut vars);
         let text = String::from_utf8(shape).unwrap();
-        let text = text.replace('\u{1}', "<t>").replace('\u{2}', "<ip>").replace('\u{3}', "<id>").replace('\u{5}', "<at>");
+        let text = text
+            .replace('\u{1}', "<t>")
+            .replace('\u{2}', "<ip>")
+            .replace('\u{3}', "<id>")
+            .replace('\u{5}', "<at>");
         let values = vars.iter().map(|v| line[v.at as usize..(v.at + v.len) as usize].to_owned()).collect();
         (text, values)
     }
 
     #[test]
     fn variables_are_words_with_digits_addresses_ids_and_times() {
-        let (shape, values) = shown("081109 203518 143 INFO dfs.Data: block blk_-1608 of /10.250.19.102:50010");
+        let (shape, values) =
+            shown("081109 203518 143 INFO dfs.Data: block blk_-1608 of /10.250.19.102:50010");
         assert_eq!(shape, "<at>a <t> INFO dfs.Data: block blk_-<t> of /<ip>:<t>");
         assert_eq!(values, ["081109 203518", "143", "1608", "10.250.19.102", "50010"]);
-        let (shape, values) = shown("2026-11-21T10:00:00.5Z req=54fadb41-2c4e-40cd-baed-9335e4c35a9e v1.2.3.4.5");
+        let (shape, values) =
+            shown("2026-11-21T10:00:00.5Z req=54fadb41-2c4e-40cd-baed-9335e4c35a9e v1.2.3.4.5");
         assert_eq!(shape, "<at>6Z req=<id> <t>.<ip>");
         assert_eq!(values[1].len(), 36);
         assert_eq!(shown("no variable here"), ("no variable here".to_owned(), Vec::new()));
@@ -228,7 +234,13 @@ mod tests {
         let found = pieces(b"a \x01\x02 b \x05c");
         assert_eq!(
             found,
-            [Piece::Text(b"a "), Piece::Var(TOKEN, 0), Piece::Var(IP, 0), Piece::Text(b" b "), Piece::Var(TIME, b'c')]
+            [
+                Piece::Text(b"a "),
+                Piece::Var(TOKEN, 0),
+                Piece::Var(IP, 0),
+                Piece::Text(b" b "),
+                Piece::Var(TIME, b'c')
+            ]
         );
     }
 }

@@ -17,14 +17,25 @@ impl Dice {
 fn line(dice: &mut Dice, time: i64) -> String {
     let at = jiff::Timestamp::from_microsecond(time).unwrap().strftime("%Y-%m-%d %H:%M:%S,%3f");
     match dice.roll(8) {
-        0 => format!("{at} INFO block blk_-{} served to /10.0.{}.{}:50010", dice.roll(1 << 31), dice.roll(255), dice.roll(9)),
-        1 => format!("{at} ERROR connection refused by 10.0.0.{} after {} ms", dice.roll(9), dice.roll(5_000)),
-        2 => format!("{at} WARN id={:08x}-1234-5678-9abc-{:012x} slow", dice.roll(1 << 31), dice.roll(1 << 31)),
+        0 => format!(
+            "{at} INFO block blk_-{} served to /10.0.{}.{}:50010",
+            dice.roll(1 << 31),
+            dice.roll(255),
+            dice.roll(9)
+        ),
+        1 => {
+            format!("{at} ERROR connection refused by 10.0.0.{} after {} ms", dice.roll(9), dice.roll(5_000))
+        }
+        2 => {
+            format!("{at} WARN id={:08x}-1234-5678-9abc-{:012x} slow", dice.roll(1 << 31), dice.roll(1 << 31))
+        }
         3 => format!("user u{} logged in", dice.roll(40)),
         4 => format!("\u{fffd} bytes \x1b[31m{:05} é", dice.roll(99_999)),
         5 => format!("odd \x01 byte {}", dice.roll(9)),
         6 => String::new(),
-        _ => format!("{{\"level\":\"info\",\"n\":{},\"hex\":\"{:016x}\"}}", dice.roll(100), dice.roll(1 << 31)),
+        _ => {
+            format!("{{\"level\":\"info\",\"n\":{},\"hex\":\"{:016x}\"}}", dice.roll(100), dice.roll(1 << 31))
+        }
     }
 }
 
@@ -114,7 +125,8 @@ fn searches_find_what_looking_at_every_line_finds() {
             let meant = |(_, row): &(usize, &Row)| {
                 let line = rows.text_of(row);
                 let template = || if line.contains(&b'E') { "loud" } else { "quiet" }.to_owned();
-                range.contains(&row.time) && test.holds(line, row.level, &streams[row.stream as usize], &template)
+                range.contains(&row.time)
+                    && test.holds(line, row.level, &streams[row.stream as usize], &template)
             };
             let by_hand: Vec<u32> =
                 expected.iter().enumerate().filter(meant).map(|(at, _)| at as u32).collect();

@@ -72,7 +72,14 @@ impl Gather {
     }
 
     /// Adds a line with its fields.
-    pub fn push(&mut self, time: Option<i64>, level: u8, stream: u32, text: &[u8], fields: &Map<String, Value>) {
+    pub fn push(
+        &mut self,
+        time: Option<i64>,
+        level: u8,
+        stream: u32,
+        text: &[u8],
+        fields: &Map<String, Value>,
+    ) {
         let time = self.time(time);
         if fields.is_empty() && memchr::memchr(FIELDS, text).is_none() {
             self.cut += u64::from(text.len() > MOST_TEXT);
@@ -166,7 +173,9 @@ pub fn time_of_text(text: &str) -> Option<i64> {
         return Some(time.as_microsecond());
     }
     let civil = text.parse::<jiff::civil::DateTime>().ok();
-    civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC).ok()).map(|at| at.timestamp().as_microsecond())
+    civil
+        .and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC).ok())
+        .map(|at| at.timestamp().as_microsecond())
 }
 
 fn by_size(number: i64) -> i64 {
@@ -192,9 +201,17 @@ mod tests {
     #[test]
     fn times_are_known_by_their_size_or_their_spelling() {
         let moment = 1_763_719_200_000_000;
-        let spelt = [json!(1_763_719_200), json!(1_763_719_200_000i64), json!(moment), json!("1763719200"),
-            json!(1_763_719_200_000_000_000i64), json!("2025-11-21T10:00:00Z"), json!("2025-11-21T11:00:00+01:00"),
-            json!("2025-11-21 10:00:00"), json!(1_763_719_200.0)];
+        let spelt = [
+            json!(1_763_719_200),
+            json!(1_763_719_200_000i64),
+            json!(moment),
+            json!("1763719200"),
+            json!(1_763_719_200_000_000_000i64),
+            json!("2025-11-21T10:00:00Z"),
+            json!("2025-11-21T11:00:00+01:00"),
+            json!("2025-11-21 10:00:00"),
+            json!(1_763_719_200.0),
+        ];
         for value in spelt {
             assert_eq!(time_of(&value), Some(moment), "{value}");
         }
@@ -209,7 +226,10 @@ mod tests {
             gather.push(time, 0, stream, b"x", &Map::new());
         }
         let times: Vec<i64> = gather.batch.rows.rows.iter().map(|row| row.time / 1_000_000).collect();
-        assert_eq!((times, gather.retimed), (vec![1_763_719_200, 1_763_719_200, 1_763_719_200, 1_763_719_100], 2));
+        assert_eq!(
+            (times, gather.retimed),
+            (vec![1_763_719_200, 1_763_719_200, 1_763_719_200, 1_763_719_100], 2)
+        );
     }
 
     #[test]
@@ -225,7 +245,8 @@ mod tests {
 
     #[test]
     fn nobody_can_say_that_lines_are_another_teams() {
-        let labels = labels([("_team".to_owned(), "other".to_owned()), ("a b".to_owned(), "x".repeat(2_000))]);
+        let labels =
+            labels([("_team".to_owned(), "other".to_owned()), ("a b".to_owned(), "x".repeat(2_000))]);
         assert!(!labels.contains_key(TEAM));
         assert_eq!(labels["a_b"].len(), 512);
     }

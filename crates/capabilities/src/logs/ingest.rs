@@ -186,9 +186,13 @@ fn unpacked(encoding: &str, body: &Bytes) -> Result<Bytes> {
     };
     let mut plain = Vec::new();
     let read = stream.take(MOST_UNPACKED + 1).read_to_end(&mut plain);
-    read.map_err(|error| Error::invalid(format!("the body is not whole {encoding}: {error}; nothing of it was kept")))?;
+    read.map_err(|error| {
+        Error::invalid(format!("the body is not whole {encoding}: {error}; nothing of it was kept"))
+    })?;
     if plain.len() as u64 > MOST_UNPACKED {
-        return Err(Error::invalid(format!("the body unpacks to more than {MOST_UNPACKED} bytes; send less at once")));
+        return Err(Error::invalid(format!(
+            "the body unpacks to more than {MOST_UNPACKED} bytes; send less at once"
+        )));
     }
     Ok(plain.into())
 }

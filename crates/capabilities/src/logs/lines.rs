@@ -27,14 +27,20 @@ const FROM: [(&str, &str); 11] = [
     ("pod", "pod"),
 ];
 
+/// How dates are read that state no year, at a time (microseconds since 1970).
+pub fn dated(now: i64) -> ParserConfig {
+    let year = jiff::Timestamp::from_microsecond(now)
+        .map_or(1970, |now| i32::from(jiff::tz::TimeZone::UTC.to_datetime(now).year()));
+    let latest = Some(now.saturating_add(86_400_000_000));
+    ParserConfig { default_year: year, latest, ..ParserConfig::default() }
+}
+
 /// Adds plain lines of one stream. Their times and levels are read off them; a line without a time has that
 /// of the line before it, as in a stack trace, or of its arrival.
 pub fn plain(text: &[u8], stream: &Labels, latest: i64, gather: &mut Gather) {
-    let miner = MinerConfig { max_templates: 64, max_examples: 0, max_bytes: 1 << 16, ..MinerConfig::default() };
-    let year = jiff::Timestamp::from_microsecond(latest).map_or(1970, |now| {
-        i32::from(jiff::tz::TimeZone::UTC.to_datetime(now).year())
-    });
-    let mut parser = LogParser::new(ParserConfig { default_year: year, latest: Some(latest), miner });
+    let miner =
+        MinerConfig { max_templates: 64, max_examples: 0, max_bytes: 1 << 16, ..MinerConfig::default() };
+    let mut parser = LogParser::new(ParserConfig { miner, ..dated(latest) });
     let stream = gather.stream(stream);
     let (mut time, mut level) = (None, 0);
     let none = Map::new();
@@ -80,7 +86,8 @@ pub fn of_object(mut object: Map<String, Value>, stream: &Labels, gather: &mut G
     }
     let mut level = 0;
     if let Some(name) = key(&object, &LEVEL)
-        && let Some(found) = object.get(&name).and_then(Value::as_str).map(level_of).filter(|level| *level > 0)
+        && let Some(found) =
+            object.get(&name).and_then(Value::as_str).map(level_of).filter(|level| *level > 0)
     {
         level = found;
         object.remove(&name);
@@ -134,7 +141,10 @@ mod tests {
         let text = b"2025-11-21 10:00:00 ERROR request failed\n\tat a.B.c(B.java:1)\r\n\n2025-11-21 10:00:01 INFO next\n";
         plain(text, &Labels::new(), 1_763_800_000_000_000, &mut gather);
         let lines = lines(&gather);
-        assert_eq!(lines.iter().map(|l| (l.0, l.1)).collect::<Vec<_>>(), [(1_763_719_200, 5), (1_763_719_200, 5), (1_763_719_201, 3)]);
+        assert_eq!(
+            lines.iter().map(|l| (l.0, l.1)).collect::<Vec<_>>(),
+            [(1_763_719_200, 5), (1_763_719_200, 5), (1_763_719_201, 3)]
+        );
         assert_eq!(lines[1].2, "\tat a.B.c(B.java:1)");
     }
 
@@ -145,7 +155,12 @@ mod tests {
 {"half": "a
 {"n":1}
 "#;
-        ndjson(text, &Labels::from([("host".to_owned(), "h1".to_owned())]), 1_763_800_000_000_000, &mut gather);
+        ndjson(
+            text,
+            &Labels::from([("host".to_owned(), "h1".to_owned())]),
+            1_763_800_000_000_000,
+            &mut gather,
+        );
         let found = lines(&gather);
         assert_eq!((found[0].0, found[0].1), (1_763_719_200, 4));
         let (text, fields) = parts(found[0].2.as_bytes());

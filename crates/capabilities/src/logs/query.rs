@@ -267,7 +267,11 @@ impl Parser<'_> {
             "template" => Test::Template(value.to_owned()),
             "text" | "message" => Test::Text(value.as_bytes().to_vec()),
             "trace" | "trace_id" | "traceid" => Test::Text(value.as_bytes().to_vec()),
-            TEAM => return Err(Error::invalid("`_team` cannot be asked for: you see the lines of your own teams")),
+            TEAM => {
+                return Err(Error::invalid(
+                    "`_team` cannot be asked for: you see the lines of your own teams",
+                ));
+            }
             "service" | "host" | "source" => label(name, value),
             _ => {
                 let text = |text: String| Test::Text(text.into_bytes());
@@ -292,7 +296,9 @@ fn levels(text: &str) -> Result<u8> {
         let known = LEVELS.iter().position(|level| level.eq_ignore_ascii_case(word)).map(|at| at as u8);
         let known = known.or_else(|| Some(super::entry::level_of(word)).filter(|level| *level > 0));
         known.ok_or_else(|| {
-            Error::invalid(format!("`{word}` is no level; they are trace, debug, info, warn, error, fatal, none"))
+            Error::invalid(format!(
+                "`{word}` is no level; they are trace, debug, info, warn, error, fatal, none"
+            ))
         })
     };
     let above = |level: u8| (0x7fu8 << level) & 0x7f;
@@ -321,7 +327,8 @@ mod tests {
 
     /// Whether a line of service api is meant.
     fn meant(query: &str, level: &str, line: &str) -> bool {
-        let labels = BTreeMap::from([("service".to_owned(), "api".to_owned()), ("env".to_owned(), "prod".to_owned())]);
+        let labels =
+            BTreeMap::from([("service".to_owned(), "api".to_owned()), ("env".to_owned(), "prod".to_owned())]);
         let level = LEVELS.iter().position(|known| *known == level).unwrap() as u8;
         parse(query, NOW).unwrap().test.holds(line.as_bytes(), level, &labels, &|| "took <*> ms".to_owned())
     }
@@ -330,18 +337,47 @@ mod tests {
     fn the_language_says_what_people_expect() {
         let line = "Connection refused by 10.0.0.1 after 17 ms trace=abc std::io http://x/y";
         let yes = [
-            "", "refused", "\"connection REFUSED\"", "level:error service:api \"connection refused\" NOT timeout since:1h",
-            "level:>=warn", "level:warn,error", "level:<fatal", "level:<=error", "/after [0-9]+ ms/", "timeout OR refused",
-            "NOT (timeout OR slow)", "-timeout", "service:a*", "env:prod", "trace:abc", "template:\"took <*> ms\"",
-            "std::io", "http://x/y", "refused AND after", "(refused)", "-level:info", "10.0.0.1",
+            "",
+            "refused",
+            "\"connection REFUSED\"",
+            "level:error service:api \"connection refused\" NOT timeout since:1h",
+            "level:>=warn",
+            "level:warn,error",
+            "level:<fatal",
+            "level:<=error",
+            "/after [0-9]+ ms/",
+            "timeout OR refused",
+            "NOT (timeout OR slow)",
+            "-timeout",
+            "service:a*",
+            "env:prod",
+            "trace:abc",
+            "template:\"took <*> ms\"",
+            "std::io",
+            "http://x/y",
+            "refused AND after",
+            "(refused)",
+            "-level:info",
+            "10.0.0.1",
         ];
         for query in yes {
             assert!(meant(query, "error", line), "{query}");
         }
-        for query in ["timeout", "level:info", "level:>error", "NOT refused", "service:web", "env:test", "/^after/", "-refused"] {
+        for query in [
+            "timeout",
+            "level:info",
+            "level:>error",
+            "NOT refused",
+            "service:web",
+            "env:test",
+            "/^after/",
+            "-refused",
+        ] {
             assert!(!meant(query, "error", line), "{query}");
         }
-        assert!(meant("took_ms:17", "info", "x \x1f{\"took_ms\":17}") && meant("user:ann", "info", "user=ann"));
+        assert!(
+            meant("took_ms:17", "info", "x \x1f{\"took_ms\":17}") && meant("user:ann", "info", "user=ann")
+        );
     }
 
     #[test]
@@ -355,9 +391,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let told = [
-            ("\"open", "not closed"), ("(a", "not closed"), ("a)", "without its"), ("since:soon", "no time"),
-            ("level:loud", "no level"), ("/(/", "regular expression"), ("NOT", "expected"), ("NOT since:1h", "negated"),
-            ("_team:x", "your own"), ("OR )", "without"),
+            ("\"open", "not closed"),
+            ("(a", "not closed"),
+            ("a)", "without its"),
+            ("since:soon", "no time"),
+            ("level:loud", "no level"),
+            ("/(/", "regular expression"),
+            ("NOT", "expected"),
+            ("NOT since:1h", "negated"),
+            ("_team:x", "your own"),
+            ("OR )", "without"),
         ];
         for (query, word) in told {
             let error = parse(query, NOW).unwrap_err();

@@ -134,13 +134,18 @@ impl FoundLine {
     /// A line as an answer shows it.
     pub(crate) fn of(line: Line) -> Self {
         let (text, fields) = parts(&line.text);
-        let around = |lines: Vec<Vec<u8>>| lines.iter().map(|line| shown(parts(line).0, LINE_BYTES)).collect();
+        let around =
+            |lines: Vec<Vec<u8>>| lines.iter().map(|line| shown(parts(line).0, LINE_BYTES)).collect();
         Self {
             time: shown_time(line.time),
             level: LEVELS[line.level.min(6) as usize],
             labels: line.labels.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
             text: shown(text, LINE_BYTES),
-            fields: fields.unwrap_or_default().into_iter().map(|(name, value)| (clean(&name), cleaned(value))).collect(),
+            fields: fields
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, value)| (clean(&name), cleaned(value)))
+                .collect(),
             template: shown(line.template.as_bytes(), LINE_BYTES),
             before: around(line.before),
             after: around(line.after),
@@ -153,9 +158,9 @@ fn cleaned(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(shown(text.as_bytes(), LINE_BYTES)),
         Value::Array(items) => Value::Array(items.into_iter().take(100).map(cleaned).collect()),
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().take(100).map(|(name, value)| (clean(&name), cleaned(value))).collect())
-        }
+        Value::Object(fields) => Value::Object(
+            fields.into_iter().take(100).map(|(name, value)| (clean(&name), cleaned(value))).collect(),
+        ),
         other => other,
     }
 }
@@ -360,7 +365,8 @@ pub(super) async fn count_logs(logs: Logs, call: Call, input: CountLogs) -> Resu
         let buckets = input.buckets.min(1_000);
         if buckets > 0 {
             // A range that is open at an end is cut to the lines that there are, once for all groups.
-            let all = store.aggregate(&wanted, &Counting { by: By::Nothing, limit: 1, buckets: 0 }, &watch)?;
+            let all =
+                store.aggregate(&wanted, &Counting { by: By::Nothing, limit: 1, buckets: 0 }, &watch)?;
             if let Some(group) = all.groups.first() {
                 if wanted.range.start == i64::MIN {
                     wanted.range.start = group.times.0;
@@ -400,8 +406,13 @@ fn by(text: Option<&str>) -> Result<By> {
         Some("template") => By::Template,
         Some("level") => By::Level,
         Some(text) if text.starts_with('/') => {
-            let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')).filter(|inner| !inner.is_empty());
-            let inner = inner.ok_or_else(|| Error::invalid("by: a regular expression stands between slashes, as /status=(\\d+)/"))?;
+            let inner = text
+                .strip_prefix('/')
+                .and_then(|rest| rest.strip_suffix('/'))
+                .filter(|inner| !inner.is_empty());
+            let inner = inner.ok_or_else(|| {
+                Error::invalid("by: a regular expression stands between slashes, as /status=(\\d+)/")
+            })?;
             By::Matched(inner.to_owned())
         }
         Some(super::store::TEAM) => return Err(Error::invalid("by: `_team` cannot be counted by")),

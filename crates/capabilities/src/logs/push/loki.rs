@@ -66,15 +66,18 @@ fn level_in(line: &[u8]) -> u8 {
 /// # Errors
 /// `Invalid` for what is none.
 pub fn json(body: &[u8], gather: &mut Gather) -> Result<()> {
-    let wrong = |what: &str| Error::invalid(format!("the body is no push of Loki: {what}; nothing of it was kept"));
-    let request: Value = serde_json::from_slice(body).map_err(|error| wrong(&format!("not JSON ({error})")))?;
+    let wrong =
+        |what: &str| Error::invalid(format!("the body is no push of Loki: {what}; nothing of it was kept"));
+    let request: Value =
+        serde_json::from_slice(body).map_err(|error| wrong(&format!("not JSON ({error})")))?;
     let streams = request["streams"].as_array().ok_or_else(|| wrong("it has no list `streams`"))?;
     for given in streams {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let labels = given["stream"].as_object().ok_or_else(|| wrong("a stream has no labels `stream`"))?;
         let labels = stream(labels.iter().map(|(name, value)| (name.clone(), text(value))).collect());
         for value in given["values"].as_array().ok_or_else(|| wrong("a stream has no list `values`"))? {
-            let time = value[0].as_str().and_then(time_of_text).ok_or_else(|| wrong("a value has no time"))?;
+            let time =
+                value[0].as_str().and_then(time_of_text).ok_or_else(|| wrong("a value has no time"))?;
             let line = value[1].as_str().ok_or_else(|| wrong("a value has no line"))?;
             let meta = value[2].as_object().cloned().unwrap_or_default();
             push(line.as_bytes(), Some(time), &labels, meta, gather);
@@ -88,12 +91,15 @@ pub fn json(body: &[u8], gather: &mut Gather) -> Result<()> {
 /// # Errors
 /// `Invalid` for what is none, or unpacks to too much.
 pub fn protobuf(body: &[u8], gather: &mut Gather) -> Result<()> {
-    let wrong = |what: String| Error::invalid(format!("the body is no push of Loki: {what}; nothing of it was kept"));
+    let wrong =
+        |what: String| Error::invalid(format!("the body is no push of Loki: {what}; nothing of it was kept"));
     let length = snap::raw::decompress_len(body).map_err(|error| wrong(format!("not snappy ({error})")))?;
     if length > MOST_UNPACKED {
         return Err(wrong(format!("it unpacks to {length} bytes, at most {MOST_UNPACKED}")));
     }
-    let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(|error| wrong(format!("not snappy ({error})")))?;
+    let plain = snap::raw::Decoder::new()
+        .decompress_vec(body)
+        .map_err(|error| wrong(format!("not snappy ({error})")))?;
     fields(&plain, |number, given| match number {
         1 => of_stream(given.bytes(), gather),
         _ => Ok(()),
@@ -171,7 +177,8 @@ fn parse_selector(text: &str) -> Result<Vec<(String, String)>> {
         }
         let end = end.filter(|_| after.starts_with('"')).ok_or_else(wrong)?;
         // A label's value is quoted as in Go, of which JSON's texts are the most.
-        let value = serde_json::from_str::<String>(&after[..=end]).unwrap_or_else(|_| after[1..end].to_owned());
+        let value =
+            serde_json::from_str::<String>(&after[..=end]).unwrap_or_else(|_| after[1..end].to_owned());
         found.push((name.trim().to_owned(), value));
         rest = after[end + 1..].trim_start().trim_start_matches(',').trim_start();
     }
@@ -211,21 +218,32 @@ mod tests {
         let mut gather = Gather::at(1_763_719_300_000_000);
         protobuf(&body, &mut gather).unwrap();
         check(&gather);
-        assert!(protobuf(&body[..body.len() - 1], &mut gather).is_err() && protobuf(b"", &mut gather).is_err());
+        assert!(
+            protobuf(&body[..body.len() - 1], &mut gather).is_err() && protobuf(b"", &mut gather).is_err()
+        );
     }
 
     #[test]
     fn a_push_that_claims_to_unpack_to_gigabytes_is_refused() {
         let error = protobuf(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0], &mut Gather::at(1)).unwrap_err();
         assert!(error.message.contains("at most"), "{error}");
-        for body in [&b"{}"[..], b"[]", br#"{"streams":[{}]}"#, br#"{"streams":[{"stream":{},"values":[[1]]}]}"#] {
+        for body in
+            [&b"{}"[..], b"[]", br#"{"streams":[{}]}"#, br#"{"streams":[{"stream":{},"values":[[1]]}]}"#]
+        {
             assert!(json(body, &mut Gather::at(1)).is_err());
         }
-        assert!(parse_selector("{a=b}").is_err() && parse_selector("a").is_err() && parse_selector("{}").unwrap().is_empty());
+        assert!(
+            parse_selector("{a=b}").is_err()
+                && parse_selector("a").is_err()
+                && parse_selector("{}").unwrap().is_empty()
+        );
     }
 
     #[test]
     fn the_level_is_found_in_the_line_where_no_label_says_it() {
-        assert_eq!((level_in(b"2026 WARN slow"), level_in(b"level=error x"), level_in(b"an error in prose")), (4, 5, 0));
+        assert_eq!(
+            (level_in(b"2026 WARN slow"), level_in(b"level=error x"), level_in(b"an error in prose")),
+            (4, 5, 0)
+        );
     }
 }

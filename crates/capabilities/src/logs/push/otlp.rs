@@ -158,7 +158,9 @@ fn pair(message: &[u8], depth: usize) -> Result<(String, Value)> {
 
 fn value(message: &[u8], depth: usize) -> Result<Value> {
     if depth > DEEPEST {
-        return Err(Error::invalid(format!("a value is deeper than {DEEPEST}; nothing of the request was kept")));
+        return Err(Error::invalid(format!(
+            "a value is deeper than {DEEPEST}; nothing of the request was kept"
+        )));
     }
     let mut held = Value::Null;
     fields(message, |number, field| {
@@ -235,17 +237,22 @@ fn attributes_of(list: &Value) -> Map<String, Value> {
 }
 
 fn value_of(value: &Value, depth: usize) -> Value {
-    let Some((kind, held)) = value.as_object().and_then(|object| object.iter().next()) else { return Value::Null };
+    let Some((kind, held)) = value.as_object().and_then(|object| object.iter().next()) else {
+        return Value::Null;
+    };
     match kind.as_str() {
         _ if depth > DEEPEST => Value::Null,
-        "intValue" => held.as_str().and_then(|text| text.parse::<i64>().ok()).map_or(held.clone(), |n| json!(n)),
+        "intValue" => {
+            held.as_str().and_then(|text| text.parse::<i64>().ok()).map_or(held.clone(), |n| json!(n))
+        }
         "arrayValue" => {
             let items = held["values"].as_array().cloned().unwrap_or_default();
             Value::Array(items.iter().map(|item| value_of(item, depth + 1)).collect())
         }
         "kvlistValue" => {
             let pairs = held["values"].as_array().cloned().unwrap_or_default();
-            let pair = |pair: &Value| Some((pair["key"].as_str()?.to_owned(), value_of(&pair["value"], depth + 1)));
+            let pair =
+                |pair: &Value| Some((pair["key"].as_str()?.to_owned(), value_of(&pair["value"], depth + 1)));
             Value::Object(pairs.iter().filter_map(pair).collect())
         }
         _ => held.clone(),
@@ -284,7 +291,14 @@ mod tests {
         let pair = |name: &str, value: Vec<u8>| [tag(1, name.as_bytes()), tag(2, &value)].concat();
         let time = [&[0x09][..], &1_763_719_200_000_000_000u64.to_le_bytes()].concat();
         let trace: Vec<u8> = (1..=16).collect();
-        let record = [time, vec![0x10, 17], tag(5, &tag(1, b"disk full")), tag(6, &pair("n", vec![0x18, 7])), tag(9, &trace)].concat();
+        let record = [
+            time,
+            vec![0x10, 17],
+            tag(5, &tag(1, b"disk full")),
+            tag(6, &pair("n", vec![0x18, 7])),
+            tag(9, &trace),
+        ]
+        .concat();
         let resource = tag(1, &tag(1, &pair("service.name", tag(1, b"api"))));
         let scope = tag(2, &tag(2, &record));
         let body = tag(1, &[resource, scope].concat());

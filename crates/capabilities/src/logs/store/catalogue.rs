@@ -6,8 +6,11 @@ use opsroom_core::db::{Db, Dialect, Migration, Step};
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, OnConflict, Order, Query, Table};
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "the catalogue of log segments", steps: segments }];
+pub const MIGRATIONS: [Migration; 3] = [
+    Migration { version: 1, name: "the catalogue of log segments", steps: segments },
+    Migration { version: 2, name: "log sources", steps: crate::logs::sources::tables },
+    Migration { version: 3, name: "log batches", steps: crate::logs::batches::tables },
+];
 
 #[derive(Clone, Copy, Iden)]
 enum LogSegments {

@@ -233,7 +233,9 @@ impl LogStore for Embedded {
                 return Ok(0);
             }
             if batch.rows.text.len() > wal::MOST_FRAME / 2 || rows as usize > PART_ROWS {
-                return Err(Error::invalid("the batch is too large: send at most 128 MiB and 600000 lines at once"));
+                return Err(Error::invalid(
+                    "the batch is too large: send at most 128 MiB and 600000 lines at once",
+                ));
             }
             let (done, written) = oneshot::channel();
             let waiting = Waiting { batch: Arc::new(batch), done };
@@ -328,7 +330,9 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(error = %error, "log lines could not be written");
-                let text = format!("the lines could not be written to the disk ({error}); nothing of the batch was kept");
+                let text = format!(
+                    "the lines could not be written to the disk ({error}); nothing of the batch was kept"
+                );
                 for waiting in group {
                     let _gone = waiting.done.send(Err(Error::unavailable(text.clone())));
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use opsroom_analytics::segments::{Hits, Labels, LabelTest, Pattern, SegmentError, Test};
+use opsroom_analytics::segments::{Hits, LabelTest, Labels, Pattern, SegmentError, Test};
 use opsroom_core::{Error, Result};
 use rayon::prelude::*;
 
@@ -32,7 +32,10 @@ fn within(kept: &Kept, range: &Range<i64>) -> bool {
 }
 
 fn unread(kept: &Kept, error: &SegmentError) -> String {
-    format!("segment {:x} could not be read ({error}); its {} lines are missing here", kept.entry.id, kept.entry.rows)
+    format!(
+        "segment {:x} could not be read ({error}); its {} lines are missing here",
+        kept.entry.id, kept.entry.rows
+    )
 }
 
 fn shown_labels(labels: &Labels) -> Labels {
@@ -51,7 +54,13 @@ fn template_of<'a>(names: &'a Names, test: &Test) -> impl Fn(&[u8]) -> String + 
     move |line: &[u8]| if asked { names.of(&[line]).pop().unwrap_or_default() } else { String::new() }
 }
 
-pub(super) fn search(store: &Embedded, wanted: &Wanted, limit: usize, context: usize, watch: &Watch) -> Result<Page> {
+pub(super) fn search(
+    store: &Embedded,
+    wanted: &Wanted,
+    limit: usize,
+    context: usize,
+    watch: &Watch,
+) -> Result<Page> {
     let state = store.snapshot();
     let mut page = Page::default();
     let mut found: Vec<Line> = Vec::new();
@@ -59,7 +68,8 @@ pub(super) fn search(store: &Embedded, wanted: &Wanted, limit: usize, context: u
         watch.check()?;
         found.extend(newest_in_memory(store, part, wanted, limit + 1, context));
     }
-    let mut segments: Vec<&Arc<Kept>> = state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
+    let mut segments: Vec<&Arc<Kept>> =
+        state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
     segments.sort_by_key(|kept| std::cmp::Reverse(kept.entry.times.1));
     let test = test_of(wanted);
     for wave in segments.chunks(WAVE) {
@@ -93,7 +103,13 @@ fn newest_first(lines: &mut Vec<Line>, most: usize) {
     lines.truncate(most);
 }
 
-fn newest_in_memory(store: &Embedded, part: &Part, wanted: &Wanted, limit: usize, context: usize) -> Vec<Line> {
+fn newest_in_memory(
+    store: &Embedded,
+    part: &Part,
+    wanted: &Wanted,
+    limit: usize,
+    context: usize,
+) -> Vec<Line> {
     let names = template_of(&store.inner.names, &wanted.test);
     let mut found: Vec<(i64, usize, usize)> = Vec::new();
     for (at, batch) in part.batches.iter().enumerate() {
@@ -125,7 +141,9 @@ fn line_in_memory(batches: &[Arc<Batch>], at: usize, row: usize, context: usize)
         (0..end).rev().map(move |r| (b, r))
     });
     if context > 0 {
-        before.extend(earlier.filter(|&(b, r)| same(&batches[b], r)).take(context).map(|(b, r)| text(&batches[b], r)));
+        before.extend(
+            earlier.filter(|&(b, r)| same(&batches[b], r)).take(context).map(|(b, r)| text(&batches[b], r)),
+        );
         before.reverse();
     }
     let later = (at..batches.len()).flat_map(|b| {
@@ -134,7 +152,9 @@ fn line_in_memory(batches: &[Arc<Batch>], at: usize, row: usize, context: usize)
     });
     let mut after = Vec::new();
     if context > 0 {
-        after.extend(later.filter(|&(b, r)| same(&batches[b], r)).take(context).map(|(b, r)| text(&batches[b], r)));
+        after.extend(
+            later.filter(|&(b, r)| same(&batches[b], r)).take(context).map(|(b, r)| text(&batches[b], r)),
+        );
     }
     Line {
         time: found.time,
@@ -171,7 +191,9 @@ fn newest(
     wanted.sort_unstable();
     wanted.dedup();
     let mut texts: HashMap<u32, (u8, usize, Vec<u8>)> = HashMap::new();
-    hits.texts(&wanted, |row, level, template, text| drop(texts.insert(row, (level, template, text.to_vec()))))?;
+    hits.texts(&wanted, |row, level, template, text| {
+        drop(texts.insert(row, (level, template, text.to_vec())))
+    })?;
     let (times, streams) = (hits.times()?, hits.streams()?);
     let text = |row: &u32| texts.get(row).map(|(_, _, text)| text.clone()).unwrap_or_default();
     let line = |&row: &u32| {
@@ -198,7 +220,8 @@ fn neighbours(streams: &[u64], row: u32, context: usize) -> (Vec<u32>, Vec<u32>)
     let mut before: Vec<u32> =
         (at.saturating_sub(REACH)..at).rev().filter(same).take(context).map(|row| row as u32).collect();
     before.reverse();
-    let after = (at + 1..streams.len().min(at + REACH)).filter(same).take(context).map(|row| row as u32).collect();
+    let after =
+        (at + 1..streams.len().min(at + REACH)).filter(same).take(context).map(|row| row as u32).collect();
     (before, after)
 }
 
@@ -264,11 +287,19 @@ impl Tallies {
     }
 }
 
-pub(super) fn aggregate(store: &Embedded, wanted: &Wanted, counting: &Counting, watch: &Watch) -> Result<Counted> {
+pub(super) fn aggregate(
+    store: &Embedded,
+    wanted: &Wanted,
+    counting: &Counting,
+    watch: &Watch,
+) -> Result<Counted> {
     let pattern = match &counting.by {
-        By::Matched(text) => Some(regex::bytes::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| {
-            Error::invalid(format!("the expression to count by is not one: {error}"))
-        })?),
+        By::Matched(text) => Some(
+            regex::bytes::RegexBuilder::new(text)
+                .size_limit(1 << 20)
+                .build()
+                .map_err(|error| Error::invalid(format!("the expression to count by is not one: {error}")))?,
+        ),
         _ => None,
     };
     let state = store.snapshot();
@@ -284,7 +315,8 @@ pub(super) fn aggregate(store: &Embedded, wanted: &Wanted, counting: &Counting, 
         count_in_memory(store, part, wanted, &counting.by, pattern.as_ref(), &mut all);
     }
     let test = test_of(wanted);
-    let segments: Vec<&Arc<Kept>> = state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
+    let segments: Vec<&Arc<Kept>> =
+        state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
     for wave in segments.chunks(WAVE) {
         watch.check()?;
         let results: Vec<_> = wave
@@ -322,7 +354,8 @@ pub(super) fn aggregate(store: &Embedded, wanted: &Wanted, counting: &Counting, 
 
 /// The range, cut to the times that there are.
 pub(super) fn bounds(state: &State, range: &Range<i64>) -> Option<(i64, i64)> {
-    let of_parts = parts(state).into_iter().flat_map(|part| part.batches.iter()).flat_map(|batch| &batch.rows.rows);
+    let of_parts =
+        parts(state).into_iter().flat_map(|part| part.batches.iter()).flat_map(|batch| &batch.rows.rows);
     let of_segments = state.segments.iter().filter(|kept| within(kept, range));
     let first = of_segments.clone().map(|kept| kept.entry.times.0);
     let last = of_segments.map(|kept| kept.entry.times.1);
@@ -398,8 +431,12 @@ fn count(
     match by {
         By::Label(name) => {
             let streams = hits.streams()?;
-            let values: Vec<&str> =
-                kept.segment.streams().iter().map(|labels| labels.get(name).map_or("", String::as_str)).collect();
+            let values: Vec<&str> = kept
+                .segment
+                .streams()
+                .iter()
+                .map(|labels| labels.get(name).map_or("", String::as_str))
+                .collect();
             let of_row = hits.templates()?;
             for (row, _, level) in of_row {
                 tallies.line(values[streams[row as usize] as usize], times[row as usize], level);
@@ -459,7 +496,8 @@ pub(super) fn scan(
 ) -> Result<()> {
     let state = store.snapshot();
     let test = test_of(wanted);
-    let mut segments: Vec<&Arc<Kept>> = state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
+    let mut segments: Vec<&Arc<Kept>> =
+        state.segments.iter().filter(|kept| within(kept, &wanted.range)).collect();
     segments.sort_by_key(|kept| kept.entry.times.0);
     for kept in segments {
         watch.check()?;
@@ -490,5 +528,6 @@ pub(super) fn scan(
 /// # Errors
 /// `Invalid`, with what is wrong.
 pub fn pattern(text: &str) -> Result<Pattern> {
-    Pattern::new(text).map_err(|error| Error::invalid(format!("/{text}/ is not a regular expression: {error}")))
+    Pattern::new(text)
+        .map_err(|error| Error::invalid(format!("/{text}/ is not a regular expression: {error}")))
 }

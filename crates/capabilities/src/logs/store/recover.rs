@@ -55,7 +55,11 @@ fn unusable(folder: &Path, error: &std::io::Error) -> Error {
 }
 
 /// What is there: the segments, the parts, and the file to go on writing with, and where it ends.
-pub(super) async fn recover(folder: &Path, catalogue: &Catalogue, clock: &Clock) -> Result<(State, File, u64)> {
+pub(super) async fn recover(
+    folder: &Path,
+    catalogue: &Catalogue,
+    clock: &Clock,
+) -> Result<(State, File, u64)> {
     let known = catalogue.all().await?;
     let (at, now) = (folder.to_owned(), clock.now());
     let (mut state, found, file, end) = Lifecycle::blocking(move || read(&at, now)).await?;
@@ -142,8 +146,9 @@ pub(super) fn keep(folder: &Path, id: u64, now: opsroom_core::clock::Time) -> Re
     let path = segment_path(folder, id);
     let blob = FileBlob::open(&path).map_err(|error| unusable(folder, &error))?;
     let stored_bytes = opsroom_analytics::segments::Blob::len(&blob);
-    let segment = Segment::open(Arc::new(blob))
-        .map_err(|error| Error::unavailable(format!("a segment of kept logs cannot be read: {error}")).because(error))?;
+    let segment = Segment::open(Arc::new(blob)).map_err(|error| {
+        Error::unavailable(format!("a segment of kept logs cannot be read: {error}")).because(error)
+    })?;
     let entry = Entry {
         id,
         rows: segment.rows() as u64,

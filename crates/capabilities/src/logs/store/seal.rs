@@ -82,9 +82,8 @@ fn write(store: &Embedded, part: &Part) -> Result<Kept> {
     drop(all);
     let folder = &store.inner.folder;
     let path = segment_path(folder, part.id);
-    put(folder, &path, &packed).map_err(|error| {
-        Error::unavailable(format!("`{}` cannot be written: {error}", path.display()))
-    })?;
+    put(folder, &path, &packed)
+        .map_err(|error| Error::unavailable(format!("`{}` cannot be written: {error}", path.display())))?;
     sync_folder(folder)?;
     keep(folder, part.id, store.inner.clock.now())
 }

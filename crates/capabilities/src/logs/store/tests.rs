@@ -98,14 +98,21 @@ async fn what_was_acknowledged_is_found_before_and_after_sealing_and_a_restart()
         let starts = |line: &[u8], with: &str| line.starts_with(with.as_bytes());
         assert!(starts(around.0, "request 47805 ") && starts(around.1, "request 47809 "), "{around:?}");
         let by = |by| Counting { by, limit: 5, buckets: 4 };
-        let counted = store.aggregate(&wanted("level:error"), &by(By::Label("service".to_owned())), &Watch::silent());
+        let counted =
+            store.aggregate(&wanted("level:error"), &by(By::Label("service".to_owned())), &Watch::silent());
         let counted = counted.unwrap();
         assert_eq!((counted.groups[0].value.as_str(), counted.groups[0].count), ("web", 480));
         assert_eq!(counted.groups[0].buckets.iter().sum::<u64>(), 480);
-        let counted = store.aggregate(&wanted(""), &by(By::Matched("user (u4[0-9])".to_owned())), &Watch::silent());
+        let counted =
+            store.aggregate(&wanted(""), &by(By::Matched("user (u4[0-9])".to_owned())), &Watch::silent());
         assert_eq!(counted.unwrap().count, 9_600);
         let mut seen = Vec::new();
-        store.scan(&wanted("u7"), &Watch::silent(), &mut |line| { seen.push(line.time); Ok(true) }).unwrap();
+        store
+            .scan(&wanted("u7"), &Watch::silent(), &mut |line| {
+                seen.push(line.time);
+                Ok(true)
+            })
+            .unwrap();
         assert!(seen.is_sorted() && seen.len() == 960);
         let other = Wanted { teams: vec!["other".to_owned()], ..wanted("") };
         assert!(store.search(&other, 10, 0, &Watch::silent()).unwrap().lines.is_empty());
@@ -132,7 +139,11 @@ async fn templates_name_lines_of_a_kind_in_memory_and_in_segments() {
     let counting = Counting { by: By::Template, limit: 5, buckets: 0 };
     let counted = store.aggregate(&wanted(""), &counting, &Watch::silent()).unwrap();
     assert_eq!(counted.count, 16_100);
-    assert!(counted.groups[0].value.starts_with("request <*> of user u<*> took <*> ms"), "{:?}", counted.groups);
+    assert!(
+        counted.groups[0].value.starts_with("request <*> of user u<*> took <*> ms"),
+        "{:?}",
+        counted.groups
+    );
     let template = counted.groups[0].value.clone();
     let by_template = Wanted { test: Test::Template(template), ..wanted("") };
     assert!(!store.search(&by_template, 10, 0, &Watch::silent()).unwrap().lines.is_empty());
