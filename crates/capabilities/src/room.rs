@@ -31,7 +31,7 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
-use crate::logs::Logs;
+use crate::logs::{self, Logs, LogsConfig};
 use crate::notifications::{self, Notifications, NotificationsConfig};
 use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
@@ -68,6 +68,8 @@ pub struct RoomConfig {
     pub services: ServicesConfig,
     /// Our own program, which starts local services in a cage; without it they are started plainly.
     pub launcher: Option<PathBuf>,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 /// The room, open for calls.
@@ -88,6 +90,8 @@ pub struct Room {
     pub tools: Tools,
     /// What the MCP gateway serves.
     pub world: watch::Sender<Arc<World>>,
+    /// Log lines that are kept.
+    pub logs: Logs,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -131,6 +135,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("identity", &identity::MIGRATIONS),
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
+        ("logs", &logs::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
         ("services", &services::MIGRATIONS),
         ("tools", &tools::MIGRATIONS),
@@ -168,6 +173,16 @@ impl Room {
             config.jobs.clone(),
         )?;
         let egress = Egress::new(&config.egress)?;
+        let logs = Logs::open(
+            roots.clone(),
+            &config.data_dir,
+            database.clone(),
+            clock.clone(),
+            &lifecycle,
+            &config.logs,
+        )
+        .await?
+        .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone());
         let notifications = Notifications::open(
             database.clone(),
             clock.clone(),
@@ -221,8 +236,9 @@ impl Room {
             identity.capability(),
             kept_secrets.capability(),
             jobs.capability(),
-            Logs::new(roots.clone()).capability(),
+            logs.capability(),
             Detection::new(roots.clone())
+                .with_logs(logs.clone())
                 .learning(Learned::new(
                     roots,
                     config.detection.clone(),
@@ -252,6 +268,7 @@ impl Room {
             services,
             tools,
             world,
+            logs,
             events,
             metrics,
             lifecycle,
@@ -436,6 +453,7 @@ impl Room {
             let caller = identity.caller_of(subject, Face::Schedule);
             Box::pin(std::future::ready(caller))
         });
+        self.logs.batches()?.start(call.clone(), rights.clone()).await?;
         self.jobs.start_scheduler(call, rights);
         Ok(())
     }

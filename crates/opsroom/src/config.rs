@@ -2,6 +2,7 @@
 
 use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::jobs::JobsConfig;
+use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
@@ -69,6 +70,8 @@ pub struct Config {
     pub compatibility: CompatibilityConfig,
     /// How services are run, and which may be.
     pub services: ServicesConfig,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 impl Config {
@@ -83,6 +86,7 @@ impl Config {
         self.planning.validate()?;
         self.secrets.validate()?;
         self.services.validate()?;
+        self.logs.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

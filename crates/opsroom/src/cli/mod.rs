@@ -4,6 +4,7 @@
 mod admin;
 mod contain;
 mod operation;
+mod tail;
 pub mod server;
 mod tree;
 
@@ -73,6 +74,8 @@ enum Command {
     Evaluate(learned::EvaluateArgs),
     /// Take a model over from a file: one of ours, or a PyTorch checkpoint, which is never executed
     ImportModel(learned::ImportModelArgs),
+    /// Show new log lines as they are kept
+    TailLogs(tail::TailArgs),
     /// Print a new setup link for the administrator, while there is none
     SetupLink,
     /// Make or update the tables in the database
@@ -179,6 +182,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Config(command) => admin::config(&cli.place, command),
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),
+        Command::TailLogs(args) => block_on(tail::run(&cli.place, args)),
         Command::SetupLink => block_on(admin::setup_link(&cli.place)),
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),

@@ -103,6 +103,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         secrets: Resolver::new(data_dir, &config::environment()?),
         services: config.services.clone(),
         launcher: std::env::current_exe().ok(),
+        logs: config.logs.clone(),
     })
 }
 

@@ -1,0 +1,5 @@
+//! How others send lines: OpenTelemetry, Loki, syslog.
+
+pub mod loki;
+pub mod otlp;
+mod protobuf;
