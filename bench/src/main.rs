@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod detect_file;
 mod detection;
 mod forecasting;
+mod logs;
 mod parsing;
 mod startup;
 
@@ -18,10 +19,11 @@ fn main() -> ExitCode {
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
+        "logs" => logs::run(&rest),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: detect-file, detection, forecasting, parsing, startup"
+            "no benchmark is named '{name}'; known: detect-file, detection, forecasting, logs, parsing, startup"
         )),
     };
     match outcome {

@@ -3,8 +3,8 @@
 
 mod admin;
 mod operation;
-mod tail;
 pub mod server;
+mod tail;
 mod tree;
 
 use std::ffi::OsString;

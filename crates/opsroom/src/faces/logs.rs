@@ -105,7 +105,8 @@ async fn receive(parts: Parts, format: Format) -> Result<Value, Refusal> {
     let caller = auth::caller(&server, &headers, &peer, Face::Rest).await?;
     // Before the body is read: a stranger costs nothing.
     server.room.logs.may_send(&caller)?;
-    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let encoding =
+        headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoding = encoding.trim().to_ascii_lowercase();
     let content_type = content_type(&headers);
     let body = bytes(&server, &headers, body).await?;
@@ -148,7 +149,11 @@ async fn tail(
     }
 }
 
-fn follow(server: &Server, caller: Caller, query: &str) -> Result<impl Stream<Item = sse::Event> + Send + use<>> {
+fn follow(
+    server: &Server,
+    caller: Caller,
+    query: &str,
+) -> Result<impl Stream<Item = sse::Event> + Send + use<>> {
     let follow = server.room.logs.follow(caller.teams, query)?;
     let batches = BroadcastStream::new(server.room.logs.listen()?);
     let missed = |what: String| sse::Event::default().event("missed").data(what);

@@ -80,7 +80,7 @@ impl Sources {
             return Ok(Reached::Folder(self.roots.clone(), config.path.clone().unwrap_or_default()));
         }
         let user = format!("log source:{}", row.name);
-        let purpose = Purpose { team: &row.team, user: &user };
+        let purpose = Purpose { team: &row.team, user: &user, owner: &row.created_by };
         let value = async |text: &Option<String>| -> Result<Option<Secret>> {
             match text {
                 Some(text) => self.secrets.value(text, purpose).await.map(Some),
