@@ -8,6 +8,7 @@ mod classification;
 mod detect_file;
 mod detection;
 mod forecasting;
+mod logs;
 mod parsing;
 mod plans;
 mod startup;
@@ -21,11 +22,12 @@ fn main() -> ExitCode {
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
+        "logs" => logs::run(&rest),
         "parsing" => parsing::run(&rest),
         "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, parsing, \
+            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, logs, parsing, \
              plans, startup"
         )),
     };

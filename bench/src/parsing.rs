@@ -8,8 +8,8 @@
 //! Options: `--data DIR` (or `OPSROOM_BENCH_DATA`) with `logs/loghub_2k` below it; `--no-peers`;
 //! `--show SYSTEM` prints where the groups of a system are wrong, and nothing else.
 
-mod corpus;
-mod cpu;
+pub mod corpus;
+pub mod cpu;
 pub mod drain3;
 mod ours;
 mod score;

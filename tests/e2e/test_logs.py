@@ -98,6 +98,32 @@ class Receivers(unittest.TestCase):
             self.assertEqual(room.request("POST", "/logs/raw", b"x")[0], 401)
             self.assertEqual(room.request("POST", "/logs/raw", b"x", key=room.key("viewer"))[0], 403)
 
+    def test_logger_delivers_over_tcp_and_udp(self):
+        import shutil
+        import socket
+        import subprocess
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = {"OPSROOM__LOGS__SYSLOG__TCP": f"127.0.0.1:{port}", "OPSROOM__LOGS__SYSLOG__UDP": f"127.0.0.1:{port}"}
+        with Room(environment=environment) as room:
+            sender = shutil.which("logger")
+            self.assertTrue(sender, "logger is in bsdutils, which every Debian has")
+            for way in (["--tcp", "--octet-count"], ["--tcp"], ["--udp"]):
+                text = f"disk full {way[-1]}"
+                subprocess.run(
+                    [sender, "--server", "127.0.0.1", "--port", str(port), *way, "--rfc5424", "--tag", "cron", "-p", "user.err", text],
+                    check=True,
+                )
+            wanted = "service:cron level:error \"disk full\""
+            for _ in range(50):
+                found = room.operation("search-logs", "--query", wanted)
+                if found["count"] == 3:
+                    break
+                time.sleep(0.1)
+            self.assertEqual(found["count"], 3, found)
+
     def test_new_lines_are_followed(self):
         with Room() as room:
             key = room.key()
@@ -193,6 +219,67 @@ class Sources(unittest.TestCase):
             self.assertEqual((done["stored"], done["failed"]), (1, 1))
             self.assertIn("CRC-64", done["failures"][0]["message"])
             self.assertFalse((room.data / "files/again" / odd).exists())
+
+    def test_s3_lists_and_downloads_and_an_object_that_changes_is_not_mixed(self):
+        import boto3
+        from moto.server import ThreadedMotoServer
+
+        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        moto.start()
+        try:
+            host, port = moto.get_host_and_port()
+            url = f"http://{host}:{port}"
+            s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+            s3.create_bucket(Bucket="logs")
+            for n in range(25):
+                s3.put_object(Bucket="logs", Key=f"app/{n:03} +x.log", Body=hour(n % 24))
+            with Room(environment={**ALLOW, "OPSROOM_SECRET_S3_KEY": "b"}) as room:
+                key = room.key()
+                place = {
+                    "kind": "s3",
+                    "bucket": "logs",
+                    "region": "us-east-1",
+                    "endpoint": url,
+                    "access_key_id": "a",
+                    "secret_access_key": "secret://env/S3_KEY",
+                }
+                call = lambda path, body: room.request("POST", path, body, key=key)
+                self.assertEqual(call("/logs/sources", {"name": "s3", "place": place})[0], 200)
+                _, listed = call("/logs/sources/s3/objects", {"prefix": "app/00"})
+                self.assertEqual(len(listed["items"]), 10, listed)
+                _, estimate = call("/logs/sources/s3/estimate", {})
+                self.assertEqual(estimate["bytes"], sum(len(hour(n % 24)) for n in range(25)))
+                _, done = call("/logs/sources/s3/download", {"to": "down"})
+                self.assertEqual((done["stored"], done["failed"]), (25, 0), done)
+                self.assertEqual((room.data / "files/down/app/003 +x.log").read_bytes(), hour(3))
+        finally:
+            moto.stop()
+
+    def test_a_batch_of_1000_objects_survives_two_restarts(self):
+        objects = {f"app/{n:04}.log": f"2025-11-21 10:00:00 INFO object o{n}x\n".encode() * 50 for n in range(1000)}
+        with Cos(objects) as cos, Room(environment=ALLOW) as room:
+            key = room.key()
+            place = cos_place(cos)
+            room.request("POST", "/logs/sources", {"name": "bucket", "place": place}, key=key)
+            items = [{"source": "bucket", "prefix": name} for name in sorted(objects)]
+            body = {"operation": "analyze_logs", "items": items, "concurrency": 8}
+            status, batch = room.request("POST", "/logs/batches", body, key=key)
+            self.assertEqual((status, batch["total"]), (200, 1000), batch)
+            path = f"/logs/batches/{batch['id']}?limit=0"
+            for _ in range(2):
+                time.sleep(1.5)
+                room.stop(signal.SIGKILL)
+                room.start()
+            deadline = time.monotonic() + 300
+            while time.monotonic() < deadline:
+                _, now = room.request("GET", path, key=key)
+                if now["state"] != "running":
+                    break
+                time.sleep(0.5)
+            self.assertEqual((now["state"], now["succeeded"], now["failed"]), ("done", 1000, 0), now)
+            _, all = room.request("GET", f"/logs/batches/{batch['id']}?limit=1000", key=key)
+            self.assertEqual([item["item"] for item in all["items"]], list(range(1000)))
+            self.assertEqual({item["answer"]["records"] for item in all["items"]}, {50})
 
     def test_what_a_store_does_wrong_is_said(self):
         objects = {"a.log": b"INFO one\n", "../evil.log": b"x\n", "cold.log": b"y\n"}

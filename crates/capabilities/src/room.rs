@@ -183,6 +183,7 @@ impl Room {
         )
         .await?
         .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone());
+        logs::push::syslog::start(&logs, &lifecycle, &config.logs.syslog).await?;
         let notifications = Notifications::open(
             database.clone(),
             clock.clone(),

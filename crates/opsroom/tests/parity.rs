@@ -256,6 +256,7 @@ fn story() -> Vec<(&'static str, Value)> {
         ("count_logs", json!({ "query": "", "by": "level", "buckets": 3, "until": "2030-01-01" })),
         ("detect_anomalies", json!({ "query": "service:shop", "limit": 3 })),
         ("explain_logs", json!({ "text": log() })),
+        ("export_logs", json!({ "path": "out.csv", "format": "csv", "query": "service:shop" })),
         ("process_log_batch", json!({ "operation": "analyze_logs", "items": [{ "text": "INFO one" }, {}] })),
         ("process_log_batch", json!({ "operation": "delete_log_source", "items": [{}] })),
         ("get_log_batch", json!({ "id": "$batch", "limit": 0 })),

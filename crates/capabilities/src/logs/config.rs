@@ -4,6 +4,7 @@ use opsroom_core::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::push::syslog::SyslogConfig;
 use super::store::StoreConfig;
 
 /// Log lines that are kept, and how they come in.
@@ -12,12 +13,16 @@ use super::store::StoreConfig;
 pub struct LogsConfig {
     /// How lines are kept.
     pub store: StoreConfig,
+    /// Where syslog is received. Nobody acknowledges syslog: what came in the last 200 ms before a crash may be
+    /// lost.
+    pub syslog: SyslogConfig,
 }
 
 impl LogsConfig {
     /// # Errors
     /// `Invalid`, beginning with the key, for a value that cannot be used.
     pub fn validate(&self) -> Result<()> {
-        self.store.validate()
+        self.store.validate()?;
+        self.syslog.validate()
     }
 }

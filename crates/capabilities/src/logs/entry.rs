@@ -47,6 +47,11 @@ impl Gather {
         Self { batch: Batch::default(), retimed: 0, cut: 0, now, last: None }
     }
 
+    /// When lines arrived, in microseconds since 1970.
+    pub fn arrival(&self) -> i64 {
+        self.now
+    }
+
     /// The time that stands for one that a line states, or states not.
     pub fn time(&mut self, time: Option<i64>) -> i64 {
         match time {

@@ -16,6 +16,7 @@ pub mod batches;
 pub mod config;
 pub mod entry;
 pub mod explain;
+mod export;
 mod ingest;
 pub mod input;
 pub mod lines;
@@ -158,6 +159,15 @@ impl Logs {
                 "POST /logs/templates",
                 self,
                 operations::list_log_templates,
+            )
+            .long(),
+            Operation::new(
+                name,
+                "export_logs",
+                Effect::Write,
+                "POST /logs/export",
+                self,
+                export::export_logs,
             )
             .long(),
             Operation::new(name, "explain_logs", read, "POST /logs/explain", self, explain::explain_logs)

@@ -4,8 +4,8 @@
 mod admin;
 mod contain;
 mod operation;
-mod tail;
 pub mod server;
+mod tail;
 mod tree;
 
 use std::ffi::OsString;

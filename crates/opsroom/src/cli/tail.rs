@@ -36,11 +36,14 @@ pub async fn run(place: &Place, args: TailArgs) -> Result<ExitCode> {
         }
     };
     let request = client.request(Method::GET, "/logs/tail").query(&[("query", &args.query)]);
-    let lost = |error: reqwest::Error| Error::unavailable("the server does not answer any more").because(error);
+    let lost =
+        |error: reqwest::Error| Error::unavailable("the server does not answer any more").because(error);
     let answer = request.send().await.map_err(lost)?;
     if !answer.status().is_success() {
         let body: Value = answer.json().await.unwrap_or_default();
-        return Err(Error::invalid(body["error"]["message"].as_str().unwrap_or("the server refused").to_owned()));
+        return Err(Error::invalid(
+            body["error"]["message"].as_str().unwrap_or("the server refused").to_owned(),
+        ));
     }
     let mut stream = answer.bytes_stream();
     let mut buffer = Vec::new();
@@ -63,7 +66,8 @@ pub async fn run(place: &Place, args: TailArgs) -> Result<ExitCode> {
 
 /// Prints a server-sent event; answers whether it was a line.
 fn show(event: &str, json: bool) -> Result<bool> {
-    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let field =
+        |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let (Some(kind), Some(data)) = (field("event"), field("data")) else { return Ok(false) };
     if kind != "line" {
         eprintln!("opsroom: {}", printable(data));

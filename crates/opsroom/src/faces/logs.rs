@@ -23,11 +23,12 @@ use super::{Peer, Server, auth};
 /// Lines of one batch that a follower gets at most; it is told how many it missed.
 const MOST_AT_ONCE: usize = 1_000;
 
-const fn receiver(path: &'static str, summary: &'static str) -> RawRoute {
+const fn receiver(path: &'static str, takes: &'static str, summary: &'static str) -> RawRoute {
     RawRoute {
         method: "POST",
         path,
         summary,
+        takes: Some(takes),
         content: "application/json",
         statuses: &[400, 401, 403, 413, 503],
         open: None,
@@ -38,14 +39,24 @@ const fn receiver(path: &'static str, summary: &'static str) -> RawRoute {
 pub static ROUTES: [RawRoute; 4] = [
     receiver(
         "/logs/raw",
+        "text/plain",
         "Keep log lines, plain or one JSON object a line; the query gives labels, such as `?service=api`",
     ),
-    receiver("/v1/logs", "Keep log records of the OpenTelemetry protocol, as JSON or protobuf"),
-    receiver("/loki/api/v1/push", "Keep log lines pushed as to Loki, as JSON or snappy-compressed protobuf"),
+    receiver(
+        "/v1/logs",
+        "application/x-protobuf",
+        "Keep log records of the OpenTelemetry protocol, as JSON or protobuf",
+    ),
+    receiver(
+        "/loki/api/v1/push",
+        "application/json",
+        "Keep log lines pushed as to Loki, as JSON or snappy-compressed protobuf",
+    ),
     RawRoute {
         method: "GET",
         path: "/logs/tail",
         summary: "New log lines as server-sent events; `query` says which",
+        takes: None,
         content: "text/event-stream",
         statuses: &[400, 401, 403, 503],
         open: None,
@@ -105,7 +116,8 @@ async fn receive(parts: Parts, format: Format) -> Result<Value, Refusal> {
     let caller = auth::caller(&server, &headers, &peer, Face::Rest).await?;
     // Before the body is read: a stranger costs nothing.
     server.room.logs.may_send(&caller)?;
-    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let encoding =
+        headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoding = encoding.trim().to_ascii_lowercase();
     let content_type = content_type(&headers);
     let body = bytes(&server, &headers, body).await?;
@@ -148,7 +160,11 @@ async fn tail(
     }
 }
 
-fn follow(server: &Server, caller: Caller, query: &str) -> Result<impl Stream<Item = sse::Event> + Send + use<>> {
+fn follow(
+    server: &Server,
+    caller: Caller,
+    query: &str,
+) -> Result<impl Stream<Item = sse::Event> + Send + use<>> {
     let follow = server.room.logs.follow(caller.teams, query)?;
     let batches = BroadcastStream::new(server.room.logs.listen()?);
     let missed = |what: String| sse::Event::default().event("missed").data(what);

@@ -10,7 +10,7 @@ use super::{BatchState, ItemState};
 use crate::logs::Logs;
 
 /// What a batch may call: operations that read, or do no harm a second time.
-const MAY_CALL: [&str; 10] = [
+const MAY_CALL: [&str; 11] = [
     "analyze_logs",
     "explain_logs",
     "list_log_templates",
@@ -21,6 +21,7 @@ const MAY_CALL: [&str; 10] = [
     "estimate_logs",
     "download_logs",
     "test_log_source",
+    "export_logs",
 ];
 /// The most bytes of all inputs together.
 const INPUT_BYTES: usize = 32 << 20;
@@ -31,7 +32,8 @@ const INPUT_BYTES: usize = 32 << 20;
 #[serde(deny_unknown_fields)]
 pub struct ProcessLogBatch {
     /// The operation: `analyze_logs`, `explain_logs`, `list_log_templates`, `detect_anomalies`,
-    /// `search_logs`, `count_logs`, `list_log_objects`, `estimate_logs`, `download_logs` or `test_log_source`.
+    /// `search_logs`, `count_logs`, `list_log_objects`, `estimate_logs`, `download_logs`, `test_log_source`
+    /// or `export_logs`.
     pub operation: String,
     /// Its inputs, one object an item.
     #[schemars(length(min = 1, max = 10000))]

@@ -3,3 +3,4 @@
 pub mod loki;
 pub mod otlp;
 mod protobuf;
+pub mod syslog;
