@@ -158,7 +158,7 @@ fn sight(pooled: &Pooled, window: &Window) -> Sight<f32> {
         let ago = count - at;
         tokens.extend(day.iter().map(|v| squash(f64::from(*v))));
         tokens.push(ago as f32 / 14.0);
-        tokens.push(if ago % 7 == 0 { 1.0 } else { 0.0 });
+        tokens.push(if ago.is_multiple_of(7) { 1.0 } else { 0.0 });
     }
     let base = pooled.relative_day(window).map(|v| v.clamp(-50.0, 50.0) as f32);
     let mut side = Vec::with_capacity(SIDE);

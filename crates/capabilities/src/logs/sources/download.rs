@@ -24,7 +24,7 @@ pub(super) enum Came {
     /// It is there, with this many bytes.
     Stored(String, u64),
     /// It was there already.
-    Skipped(String),
+    Skipped,
 }
 
 /// What to do with what is there already.
@@ -49,7 +49,7 @@ pub(super) async fn bring(
     let name = if how.unpack { unpacked_name(&object.key) } else { object.key.clone() };
     let path = format!("{}/{name}", folder.trim_end_matches('/'));
     if !how.replace && sources.roots.open_read(&path).is_ok() {
-        return Ok(Came::Skipped(path));
+        return Ok(Came::Skipped);
     }
     if object.bytes > how.most {
         return Err(Error::invalid(format!(

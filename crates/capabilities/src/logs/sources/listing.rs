@@ -17,7 +17,7 @@ const MOST_ENTRIES: usize = 200_000;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked {
+pub struct Asked {
     /// What keys begin with, after the source's own prefix.
     pub prefix: String,
     /// From when, microseconds since 1970.
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found {
+pub struct Found {
     pub objects: Vec<Object>,
     /// Whether there are more.
     pub more: bool,

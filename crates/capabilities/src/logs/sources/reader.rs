@@ -43,11 +43,6 @@ impl ObjectStream {
         self.at
     }
 
-    /// The checksum of what was read.
-    pub fn checksum(&self) -> Crc64 {
-        self.crc
-    }
-
     /// The next bytes; `None` at the end, when all is there and as the store states it.
     ///
     /// # Errors
