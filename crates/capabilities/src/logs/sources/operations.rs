@@ -493,7 +493,7 @@ pub(in crate::logs) async fn download_logs(
                     done.paths.push(path);
                 }
             }
-            Ok(Came::Skipped(_)) => done.skipped += 1,
+            Ok(Came::Skipped) => done.skipped += 1,
             Err(error) => {
                 done.failed += 1;
                 if done.failures.len() < 100 {
