@@ -81,10 +81,13 @@ pub fn input(body: &[u8], config: &RemoteWriteConfig) -> Result<Option<Value>> {
     gathered.finish()
 }
 
+/// The labels that made a series, and by step of time the moment and value of its last sample.
+type Samples = (String, BTreeMap<i64, (i64, f64)>);
+
 #[derive(Default)]
 struct Gathered {
-    /// For each service and metric the labels that made it, and the last value of each step of time.
-    series: BTreeMap<(String, String), (String, BTreeMap<i64, (i64, f64)>)>,
+    /// By service and metric.
+    series: BTreeMap<(String, String), Samples>,
     without_service: usize,
 }
 

@@ -126,7 +126,7 @@ pub fn routed(table: &str) -> Vec<Subnet> {
         let destination = u32::from_str_radix(fields.next()?, 16).ok()?.swap_bytes();
         let mask = u32::from_str_radix(fields.nth(5)?, 16).ok()?.swap_bytes();
         let prefix = u8::try_from(mask.leading_ones()).ok()?;
-        (prefix > 0).then(|| Subnet { base: destination, prefix })
+        (prefix > 0).then_some(Subnet { base: destination, prefix })
     };
     table.lines().skip(1).filter_map(route).collect()
 }

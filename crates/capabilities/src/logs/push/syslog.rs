@@ -348,7 +348,9 @@ fn older<'a>(rest: &'a [u8], level: u8, gather: &Gather) -> Option<Parsed<'a>> {
 mod tests {
     use super::*;
 
-    fn check(message: &[u8]) -> (Option<i64>, u8, String, Vec<(String, String)>, Map<String, Value>) {
+    type Told = (Option<i64>, u8, String, Vec<(String, String)>, Map<String, Value>);
+
+    fn check(message: &[u8]) -> Told {
         let gather = Gather::at(1_763_719_300_000_000);
         let parsed = parse(message, IpAddr::from([127, 0, 0, 1]), &gather);
         (

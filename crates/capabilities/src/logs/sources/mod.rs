@@ -57,7 +57,7 @@ pub struct Sources {
 #[derive(Clone)]
 pub(super) enum Reached {
     /// Over HTTP.
-    Remote(Remote),
+    Remote(Box<Remote>),
     /// A folder below the roots.
     Folder(Roots, String),
 }
@@ -96,11 +96,11 @@ impl Sources {
             }),
             _ => None,
         };
-        Ok(Reached::Remote(Remote {
+        Ok(Reached::Remote(Box::new(Remote {
             config: config.clone(),
             credentials,
             egress: self.egress.clone(),
             clock: self.clock.clone(),
-        }))
+        })))
     }
 }
