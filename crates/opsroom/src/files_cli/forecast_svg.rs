@@ -114,7 +114,7 @@ fn scale(before: &[f64], line: &Line, top: f64) -> Scale {
     // A constant has room around it, and nothing known is drawn between 0 and 1.
     match high - low {
         width if width > 0.0 => Scale { low, high, hours, top },
-        width if width == 0.0 => {
+        0.0 => {
             let room = low.abs().max(1.0) / 2.0;
             Scale { low: low - room, high: high + room, hours, top }
         }
