@@ -17,6 +17,9 @@ pub const THRESHOLD: f64 = 3.0;
 /// Ratio to the mean from which the seed calls a peak over a constant history abnormal.
 const CONSTANT_RATIO: f64 = 2.0;
 
+/// The fewest days that a drift is measured against: a week, with its weekend.
+const DAYS_OF_DRIFT: usize = 7;
+
 /// The fewest hours of history that can say what is usual.
 pub const NEEDS: usize = DAY;
 
@@ -142,7 +145,7 @@ pub fn drift(history: &[f64], threshold: f64) -> Option<Finding> {
         .map(|day| stats::median(&day))
         .collect();
     let (last, before) = days.split_last()?;
-    if before.len() < 3 {
+    if before.len() < DAYS_OF_DRIFT {
         return None;
     }
     let level = stats::median(before);
@@ -150,9 +153,11 @@ pub fn drift(history: &[f64], threshold: f64) -> Option<Finding> {
     // A level that never moved by itself still may by a hundredth without being called drift.
     let usual = stats::mean(&steps).max(0.01 * level.abs()).max(f64::MIN_POSITIVE);
     let score = (last - level).abs() / usual;
+    // A weekend lies far from the level of most days, and within what the week before had.
+    let beyond = before.iter().all(|day| day < last) || before.iter().all(|day| day > last);
     Some(Finding {
         kind: Kind::Drift,
-        found: score >= threshold,
+        found: beyond && score >= threshold,
         score,
         threshold,
         at: history.len() - DAY,

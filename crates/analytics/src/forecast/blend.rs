@@ -24,7 +24,7 @@ pub struct Weighing {
 
 impl Default for Weighing {
     fn default() -> Self {
-        let learnt = ["pooled", "lstm"].map(|name| (name.to_owned(), 8.0));
+        let learnt = [("pooled", 8.0), ("lstm", 16.0)].map(|(name, weight)| (name.to_owned(), weight));
         let local = super::engine::Engine::local().into_iter().map(|e| (e.name().to_owned(), 1.0));
         Self { prior: local.chain(learnt).collect(), sharpness: 40.0, fading: 0.9 }
     }

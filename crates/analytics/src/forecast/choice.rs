@@ -14,6 +14,8 @@ use super::capacity::{self, OVER};
 use super::conformal::{Intervals, Levels, Spread};
 use super::engine::Engine;
 use super::error::{ForecastError, check_horizon};
+use super::lstm::net::QUANTILES;
+use super::pooled::Window;
 use super::series::Series;
 use super::{DAY, stats};
 
@@ -105,24 +107,16 @@ impl Choice {
     /// The choice for a series that no backtest can judge: its best stand-in and the reason.
     #[must_use]
     pub fn without_backtest(length: usize, engines: &[&str], over: f64) -> Self {
-        let (engine, reason) = if length >= DAY && engines.contains(&"pooled") {
-            (
-                "pooled",
-                format!(
-                    "{length} hours of history are too few for a backtest: what other series taught is used"
-                ),
-            )
-        } else if length >= DAY {
-            (
-                FLOOR,
-                format!(
-                    "{length} hours of history are too few for a backtest: the same hour yesterday is used"
-                ),
-            )
-        } else {
-            ("naive", format!("{length} hours of history are less than a day: the last value is used"))
+        let learnt: Vec<&str> =
+            ["lstm", "pooled"].into_iter().filter(|name| length >= DAY && engines.contains(name)).collect();
+        let (names, used) = match (learnt.is_empty(), length >= DAY) {
+            (false, _) => (learnt, "a backtest: what other series taught is used"),
+            (true, true) => (vec![FLOOR], "a backtest: the same hour yesterday is used"),
+            (true, false) => (vec!["naive"], "a forecast of a day's shape: the last value is used"),
         };
-        let members = vec![Member { engine: engine.to_owned(), weight: 1.0 }];
+        let weight = 1.0 / names.len() as f64;
+        let members = names.into_iter().map(|name| Member { engine: name.to_owned(), weight }).collect();
+        let reason = format!("{length} hours of history are too few for {used}");
         Self { members, backtest: None, spread: None, over, reason }
     }
 
@@ -212,7 +206,16 @@ impl Choice {
             notes.push(format!("no chosen engine could be fitted: {} is used", fitted.engine));
         }
         let mean: Vec<f64> = sum.iter().map(|s| s / total).collect();
-        let intervals = self.spread.as_ref().map(|s| s.around(&mean, series.is_non_negative()));
+        let intervals = match &self.spread {
+            Some(spread) => Some(spread.around(&mean, series.is_non_negative())),
+            None if used.contains(&"lstm") => learnt_intervals(series, engines, &mean),
+            None => None,
+        };
+        if self.spread.is_none() && intervals.is_some() {
+            notes.push(
+                "the intervals are what other series taught, and not calibrated on this one".to_owned(),
+            );
+        }
         let limit = capacity::limit(series, &mean, self.over)?;
         Ok(Forecast { origin: series.len(), engine: used.join("+"), mean, intervals, limit, notes })
     }
@@ -247,6 +250,31 @@ impl Member {
             .ok_or_else(|| ForecastError::UnknownEngine { name: self.engine.clone() })?;
         engine.fit_for(series, horizon)?.predict(horizon)
     }
+}
+
+/// The network's own quantiles around a forecast of at most a day, for a series too short for others.
+fn learnt_intervals(series: &Series, engines: &[Engine], mean: &[f64]) -> Option<Intervals> {
+    let network = engines.iter().find_map(|engine| match engine {
+        Engine::Lstm(network) => Some(network),
+        _ => None,
+    })?;
+    let filled = series.filled();
+    let values = &filled[super::shift::latest(&filled)..];
+    if values.len() < DAY || mean.len() > DAY {
+        return None;
+    }
+    let hours = network.quantiles(&Window::new(values));
+    let least = if series.is_non_negative() { 0.0 } else { f64::NEG_INFINITY };
+    let bound = |quantile: usize, upper: bool| -> Vec<f64> {
+        let pairs = hours.iter().zip(mean);
+        let around = |(hour, mean): (&[f64; QUANTILES.len()], &f64)| {
+            if upper { hour[quantile].max(*mean) } else { hour[quantile].max(least).min(*mean) }
+        };
+        pairs.map(around).collect()
+    };
+    let [lower95, lower80, upper80, upper95] =
+        [(0, false), (1, false), (3, true), (4, true)].map(|(q, up)| bound(q, up));
+    Some(Intervals { lower80, upper80, lower95, upper95 })
 }
 
 /// The floor's predictions and error, when there are enough origins to judge by.

@@ -28,7 +28,7 @@ impl Default for Levels {
     /// A little further out than the names say, by what drift costs on the machines that these were
     /// tuned on.
     fn default() -> Self {
-        Self { tail80: 0.096, tail95: 0.02 }
+        Self { tail80: 0.095, tail95: 0.0175 }
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::card;
 use super::error::{ForecastError, check_horizon};
+use super::lstm::Lstm;
 use super::mstl::Mstl;
 use super::pooled::Pooled;
 use super::seasonal::{self, Profile};
@@ -47,6 +48,8 @@ pub enum Engine {
     Card,
     /// One linear model learnt from all series together.
     Pooled(Arc<Pooled>),
+    /// One recurrent network learnt from all series together.
+    Lstm(Arc<Lstm>),
 }
 
 /// What an engine learnt from one series.
@@ -88,6 +91,7 @@ impl Engine {
             Self::Mstl => "mstl",
             Self::Card => "card",
             Self::Pooled(_) => "pooled",
+            Self::Lstm(_) => "lstm",
         }
     }
 
@@ -108,12 +112,18 @@ impl Engine {
         ]
     }
 
+    /// Whether the engine was learnt from many series.
+    #[must_use]
+    pub fn is_learnt(&self) -> bool {
+        matches!(self, Self::Pooled(_) | Self::Lstm(_))
+    }
+
     /// The fewest hours of history, gaps included, that the engine fits.
     #[must_use]
     pub fn needs(&self) -> usize {
         match self {
             Self::Naive => 1,
-            Self::SeasonalNaive | Self::RecentMean | Self::Pooled(_) => DAY,
+            Self::SeasonalNaive | Self::RecentMean | Self::Pooled(_) | Self::Lstm(_) => DAY,
             Self::SeasonalMedian | Self::SeasonalMean | Self::RecentMedian | Self::Theta => 2 * DAY,
             Self::Ets | Self::Mstl | Self::Card => 3 * DAY,
             Self::WeeklyNaive => WEEK,
@@ -159,6 +169,7 @@ impl Engine {
             }
             Self::Card => State::Said(card::forecast(values, horizon)),
             Self::Pooled(model) => State::Said(model.forecast(values, horizon)),
+            Self::Lstm(model) => State::Said(model.forecast(values, horizon)),
             Self::Mstl => State::Mstl(Mstl::fit(values).ok_or_else(|| self.too_short(values.len()))?),
         };
         Ok(Fitted { engine: self.name().to_owned(), non_negative: series.is_non_negative(), state })

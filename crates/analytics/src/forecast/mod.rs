@@ -24,6 +24,7 @@ pub mod engine;
 pub mod error;
 pub mod flavor;
 pub mod linear;
+pub mod lstm;
 pub mod model;
 pub mod mstl;
 pub mod pooled;

@@ -16,11 +16,12 @@ use super::DAY;
 use super::engine::Engine;
 use super::error::ForecastError;
 use super::linear::Fit;
+use super::lstm::{Lstm, Schooling};
 use super::pooled::{Example, FEATURES, LENGTHS, Pooled, Window};
 use super::series::Series;
 
 /// Version of the artifact's layout and of the features it was trained on.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest artifact that is read, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -39,12 +40,14 @@ pub struct Training {
     pub passes: usize,
     /// The regression.
     pub fit: Fit,
+    /// The network.
+    pub lstm: Schooling,
 }
 
 impl Default for Training {
     fn default() -> Self {
         let fit = Fit { quantile: 0.5, ridge: 1e-3, floor: 0.05, rounds: 8 };
-        Self { windows: 30, short_windows: 5, passes: 1, fit }
+        Self { windows: 60, short_windows: 5, passes: 1, fit, lstm: Schooling::default() }
     }
 }
 
@@ -68,6 +71,8 @@ pub struct Model {
     pub trained: Trained,
     /// The pooled linear model.
     pub pooled: Arc<Pooled>,
+    /// The recurrent network; `None` when it was left out.
+    pub lstm: Option<Arc<Lstm>>,
 }
 
 impl Model {
@@ -76,6 +81,10 @@ impl Model {
     /// # Errors
     /// [`ForecastError::TooShort`] when no series is long enough.
     pub fn train(name: &str, series: &[Series], how: &Training) -> Result<Self, ForecastError> {
+        // Of very many series each teaches less, so that training ends in time.
+        let each = (MOST_WINDOWS / series.len().max(1)).clamp(4, how.windows.max(4));
+        let how =
+            &Training { windows: how.windows.min(each), short_windows: how.short_windows.min(each), ..*how };
         let per_series: Vec<Vec<Example>> =
             series.par_iter().enumerate().map(|(at, s)| examples(at, s, how)).collect();
         let learnt_from = per_series.iter().filter(|e| !e.is_empty()).count();
@@ -87,7 +96,9 @@ impl Model {
         let pooled = Arc::new(Pooled::learn(&examples, how.fit, how.passes));
         let trained =
             Trained { version: VERSION, name: name.to_owned(), series: learnt_from, windows: examples.len() };
-        Ok(Self { trained, pooled })
+        let lstm =
+            (how.lstm.epochs > 0).then(|| Arc::new(Lstm::learn(Arc::clone(&pooled), &examples, &how.lstm)));
+        Ok(Self { trained, pooled, lstm })
     }
 
     /// The engines of this model and all that need none, the floor first.
@@ -95,6 +106,7 @@ impl Model {
     pub fn engines(&self) -> Vec<Engine> {
         let mut engines = Engine::local();
         engines.push(Engine::Pooled(Arc::clone(&self.pooled)));
+        engines.extend(self.lstm.iter().map(|lstm| Engine::Lstm(Arc::clone(lstm))));
         engines
     }
 
@@ -104,13 +116,19 @@ impl Model {
     /// Never: the tensors are built with the shapes that they have.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let bytes: Vec<u8> = self.pooled.coefficients().iter().flat_map(|c| c.to_le_bytes()).collect();
-        let shape = vec![LENGTHS, DAY, FEATURES];
-        let tensor = TensorView::new(Dtype::F32, shape, &bytes).expect("the shape is that of the tensor");
+        let mut tensors =
+            vec![(POOLED.to_owned(), vec![LENGTHS, DAY, FEATURES], self.pooled.coefficients().to_vec())];
+        tensors.extend(self.lstm.iter().flat_map(|lstm| lstm.tensors()));
+        let bytes: Vec<Vec<u8>> =
+            tensors.iter().map(|(_, _, v)| v.iter().flat_map(|c| c.to_le_bytes()).collect()).collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+            (name, view.expect("the shape is that of the tensor"))
+        });
         let about = serde_json::to_string(&self.trained).expect("numbers and text can be written");
         // One entry only: the order of several would differ from run to run.
         let metadata = HashMap::from([(METADATA.to_owned(), about)]);
-        serialize([(POOLED, tensor)], Some(metadata)).expect("one tensor of known size can be written")
+        serialize(views, Some(metadata)).expect("tensors of known sizes can be written")
     }
 
     /// Reads an artifact.
@@ -133,14 +151,24 @@ impl Model {
         if trained.version != VERSION {
             return Err(bad(&format!("it has version {}, not {VERSION}", trained.version)));
         }
-        let tensor = file.tensor(POOLED).map_err(|e| bad(&e.to_string()))?;
-        if tensor.dtype() != Dtype::F32 {
-            return Err(bad("its coefficients are not of type F32"));
-        }
-        let numbers = tensor.data().as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect();
-        let pooled = Pooled::from_coefficients(numbers)
+        let numbers = |name: &str| {
+            let tensor = file.tensor(name).ok().filter(|t| t.dtype() == Dtype::F32)?;
+            let (chunks, _) = tensor.data().as_chunks::<4>();
+            Some(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect::<Vec<f32>>())
+        };
+        let pooled = numbers(POOLED)
+            .and_then(Pooled::from_coefficients)
             .ok_or_else(|| bad("its coefficients are not finite or not of the right number"))?;
-        Ok(Self { trained, pooled: Arc::new(pooled) })
+        let pooled = Arc::new(pooled);
+        let lstm = if file.names().iter().any(|name| name.starts_with("lstm.")) {
+            let lstm = Lstm::from_tensors(Arc::clone(&pooled), numbers);
+            Some(lstm.ok_or_else(|| {
+                bad("its network has tensors that are missing, not finite or of another size")
+            })?)
+        } else {
+            None
+        };
+        Ok(Self { trained, pooled, lstm: lstm.map(Arc::new) })
     }
 
     /// SHA-256 of the artifact, in hexadecimal.
@@ -149,6 +177,9 @@ impl Model {
         Sha256::digest(self.to_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
+
+/// Windows with all their history that a model learns from, but for four of each series.
+const MOST_WINDOWS: usize = 80_000;
 
 /// The fewest hours of a series that teaches: a week, a day to forecast, and a day of play.
 const SHORTEST_SERIES: usize = 9 * DAY;
@@ -182,7 +213,8 @@ mod tests {
     }
 
     fn model() -> Model {
-        let how = Training { windows: 8, short_windows: 3, passes: 1, ..Training::default() };
+        let lstm = Schooling { epochs: 1, ..Schooling::default() };
+        let how = Training { windows: 8, short_windows: 3, passes: 1, lstm, ..Training::default() };
         Model::train("test", &some_series(), &how).unwrap()
     }
 

@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::linear::{Fit, Rows, dot};
+use super::linear::{Fit, Rows};
 use super::theta::Theta;
 use super::{DAY, WEEK, stats};
 
@@ -40,15 +40,20 @@ pub fn length_class(hours: usize) -> usize {
     }
 }
 
+/// The most days of a window that [`super::lstm`] reads.
+pub const DAYS: usize = 14;
+
 /// A window in its own units.
 pub struct Window {
-    level: f64,
-    size: f64,
+    pub(super) level: f64,
+    pub(super) size: f64,
     class: usize,
     /// The last week, relative; missing days at the front repeat the first day there is.
-    week: Vec<f64>,
-    common: Vec<f64>,
-    gates: Vec<f64>,
+    pub(super) week: Vec<f64>,
+    /// The whole days there are, at most [`DAYS`], relative, oldest first.
+    pub(super) days: Vec<f32>,
+    pub(super) common: Vec<f64>,
+    pub(super) gates: Vec<f64>,
     theta: Theta,
 }
 
@@ -69,11 +74,14 @@ impl Window {
             }
             *slot = relative(tail[tail.len() - back]);
         }
+        let whole = (values.len() / DAY).min(DAYS) * DAY;
+        let days = values[values.len() - whole..].iter().map(|v| relative(*v) as f32).collect();
         let common = common(&week);
         let gates = gates(&week);
         let recent: Vec<f64> =
             values[values.len().saturating_sub(4 * WEEK)..].iter().map(|v| relative(*v)).collect();
-        Self { level, size, class: length_class(tail.len()), week, common, gates, theta: Theta::fit(&recent) }
+        let class = length_class(tail.len());
+        Self { level, size, class, week, days, common, gates, theta: Theta::fit(&recent) }
     }
 
     /// The features of the hour `step` (0 to 23) after the window.
@@ -114,7 +122,7 @@ impl Window {
     }
 
     /// The floor's forecast: the last day, in the metric's unit.
-    fn naive(&self) -> Vec<f64> {
+    pub(super) fn naive(&self) -> Vec<f64> {
         self.week[WEEK - DAY..].iter().map(|v| self.level + self.size * v).collect()
     }
 }
@@ -178,7 +186,10 @@ pub struct Example {
 }
 
 /// Mean absolute error of forecasts of the examples, for each series; 0 for a series without any.
-fn series_errors(examples: &[Example], forecast: impl Fn(&Example) -> Vec<f64> + Sync) -> Vec<f64> {
+pub(super) fn series_errors(
+    examples: &[Example],
+    forecast: impl Fn(&Example) -> Vec<f64> + Sync,
+) -> Vec<f64> {
     let errors: Vec<Option<f64>> =
         examples.par_iter().map(|e| stats::mean_absolute_error(&e.day, &forecast(e))).collect();
     let count = examples.iter().map(|e| e.series + 1).max().unwrap_or(0);
@@ -242,13 +253,16 @@ impl Pooled {
 
     /// The day after a window, in the metric's unit.
     fn day(&self, window: &Window) -> Vec<f64> {
-        let value = |step: usize| {
+        self.relative_day(window).iter().map(|v| window.level + window.size * v).collect()
+    }
+
+    /// The day after a window, in the window's own units.
+    pub(super) fn relative_day(&self, window: &Window) -> [f64; DAY] {
+        std::array::from_fn(|step| {
             let from = (window.class * DAY + step) * FEATURES;
-            let of_step: Vec<f64> =
-                self.coefficients[from..from + FEATURES].iter().map(|c| f64::from(*c)).collect();
-            window.level + window.size * dot(&window.features(step), &of_step)
-        };
-        (0..DAY).map(value).collect()
+            let of_step = &self.coefficients[from..from + FEATURES];
+            window.features(step).iter().zip(of_step).map(|(x, c)| f64::from(*x) * f64::from(*c)).sum()
+        })
     }
 
     /// Forecasts the hours after `values`, of which there are at least [`SHORTEST`].

@@ -1,7 +1,9 @@
 //! The contract that every engine passes, whatever it is.
 
+use super::choice::Choice;
 use super::engine::{Engine, Fitted};
 use super::error::ForecastError;
+use super::lstm::Schooling;
 use super::model::{Model, Training};
 use super::series::{MAX_VALUE, Series};
 use super::{MAX_HORIZON, shift};
@@ -17,7 +19,8 @@ fn series(values: Vec<f64>) -> Series {
 }
 
 fn every_engine() -> Vec<Engine> {
-    let how = Training { windows: 6, short_windows: 2, passes: 1, ..Training::default() };
+    let lstm = Schooling { epochs: 1, ..Schooling::default() };
+    let how = Training { lstm, windows: 6, short_windows: 2, passes: 1, ..Training::default() };
     let taught: Vec<Series> = (0..4).map(|s| series(wavy(500 + s))).collect();
     let mut engines = Model::train("contract", &taught, &how).unwrap().engines();
     engines.push(Engine::Naive);
@@ -144,4 +147,26 @@ fn names_are_unique() {
     let count = names.len();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+#[test]
+fn a_series_too_short_for_a_backtest_gets_what_other_series_taught_with_intervals() {
+    let engines = every_engine();
+    let names: Vec<&str> = engines.iter().map(Engine::name).collect();
+    for hours in [24, 30, 47] {
+        let series = series(wavy(hours));
+        let choice = Choice::without_backtest(hours, &names, 0.02);
+        let forecast = choice.forecast(&series, &engines, 24).unwrap();
+        assert_eq!(forecast.engine, "lstm+pooled");
+        let bounds = forecast.intervals.unwrap();
+        for hour in 0..24 {
+            let mean = forecast.mean[hour];
+            assert!(0.0 <= bounds.lower95[hour] && bounds.lower95[hour] <= bounds.lower80[hour]);
+            assert!(bounds.lower80[hour] <= mean && mean <= bounds.upper80[hour]);
+            assert!(bounds.upper80[hour] <= bounds.upper95[hour]);
+        }
+        assert!(forecast.notes.iter().any(|note| note.contains("not calibrated")));
+        // Beyond a day the network has no quantiles of its own.
+        assert!(choice.forecast(&series, &engines, 30).unwrap().intervals.is_none());
+    }
 }
