@@ -72,6 +72,8 @@ pub struct Room {
     pub health: Health,
     /// Messages to people.
     pub notifications: Notifications,
+    /// Metrics and plans.
+    pub planning: Planning,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -207,6 +209,7 @@ impl Room {
             jobs,
             health,
             notifications,
+            planning,
             events,
             metrics,
             lifecycle,
@@ -366,6 +369,7 @@ impl Room {
         self.jobs.start_upkeep();
         self.notifications.start();
         self.kept_secrets.start();
+        self.planning.start(&self.lifecycle);
         let weak = Arc::downgrade(self);
         let call: CallOperation = Arc::new(move |caller, name, input| {
             let room = weak.upgrade();

@@ -1,14 +1,14 @@
 //! What is abnormal, told: an event on the bus, and a message to people, once in the time within which the
 //! same series is not told again.
 
-use opsroom_analytics::forecast::anomaly::{Finding, Kind, check_history};
+use opsroom_analytics::forecast::anomaly::{Finding, Kind, drift, level_shift, robust_z};
 use opsroom_analytics::forecast::{DAY, WEEK};
 use opsroom_core::{Call, Result};
 use serde_json::json;
 
 use super::context::Subject;
 use super::model::Plan;
-use super::store::SeriesKey;
+use super::store::Arrived;
 use super::{Planning, forecaster, moment, team};
 use crate::notifications::Message;
 use opsroom_analytics::forecast::clean::Reading;
@@ -16,14 +16,41 @@ use opsroom_analytics::forecast::clean::Reading;
 /// How far a value lies beyond everything of the week before, to count as a spike: a day's usual shape
 /// has hours far from the median, too.
 const BEYOND: f64 = 1.5;
-/// The most series that one request's arrivals are checked for.
-const MOST_CHECKED: usize = 16;
 /// What arrives is checked when it is not older than this, in seconds.
 const FRESH_SECONDS: i64 = 2 * 86_400;
 
 /// Whether a finding about hours counts, given what came before them.
 pub fn counts(finding: &Finding, highest: f64, highest_before: f64) -> bool {
     finding.found && (finding.kind != Kind::RobustZ || highest > BEYOND * highest_before.max(0.0))
+}
+
+/// What is found in the hours from `new` on and was not found in those before: so that what lasts is told
+/// when it begins, and not with every hour that arrives.
+fn news(hours: &[f64], new: usize, threshold: f64) -> Vec<Finding> {
+    let new = new.clamp(hours.len().saturating_sub(DAY), hours.len().saturating_sub(1));
+    if hours.len() < 3 * DAY {
+        return Vec::new();
+    }
+    let (before, arrived) = hours.split_at(new);
+    let known: Vec<Kind> = found(before, before.len() - 1, threshold).iter().map(|f| f.kind).collect();
+    let mut news = found(hours, hours.len() - arrived.len(), threshold);
+    news.retain(|finding| !known.contains(&finding.kind));
+    news
+}
+
+/// The findings about a history: drift and level shift up to its end, spikes from `new` on.
+fn found(hours: &[f64], new: usize, threshold: f64) -> Vec<Finding> {
+    let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (usual, arrived) = (&hours[new.saturating_sub(WEEK)..new], &hours[new..]);
+    let spike = robust_z(usual, arrived, threshold).filter(|it| counts(it, most(arrived), most(usual)));
+    let lasting = [drift(hours, threshold), level_shift(hours)];
+    let lasting = lasting.into_iter().flatten().filter(|finding| finding.found);
+    spike.into_iter().chain(lasting).collect()
+}
+
+fn reasons(findings: &[Finding]) -> String {
+    let reasons: Vec<&str> = findings.iter().map(|finding| finding.reason.as_str()).collect();
+    reasons.join("; ")
 }
 
 impl Planning {
@@ -70,40 +97,30 @@ impl Planning {
         self.tell(&team(&call.caller), &service, &metric, "forecast", fields).await
     }
 
-    /// Checks what has just arrived, and tells what is abnormal in it.
-    pub(super) async fn tell_arrivals(&self, call: &Call, keys: Vec<(SeriesKey, i64)>) -> Result<()> {
+    /// Checks what has arrived of a series, and tells what is abnormal in it and was not before.
+    pub(super) async fn tell_arrival(&self, arrived: &Arrived) -> Result<()> {
         let now = self.clock.now().0.div_euclid(1_000_000);
-        let team = team(&call.caller);
-        let fresh = keys.into_iter().filter(|(_, last)| *last > now - FRESH_SECONDS && *last <= now);
-        for (key, last) in fresh.take(MOST_CHECKED) {
-            let from = last - 3600 * (WEEK + 8 * DAY) as i64;
-            let points = self.store.points(&team, &key, from, last).await?;
-            let readings: Vec<Reading> =
-                points.into_iter().map(|point| Reading { at: point.at, value: point.value }).collect();
-            let Some(series) = forecaster::history(&readings, last).series else { continue };
-            if series.len() < 3 * DAY {
-                continue;
-            }
-            let filled = series.filled();
-            let split = filled.len() - DAY;
-            let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let (before, arrived) =
-                (most(&filled[split.saturating_sub(WEEK)..split]), most(&filled[split..]));
-            let reasons: Vec<String> = check_history(&filled, self.config.anomaly_z)
-                .into_iter()
-                .filter(|finding| finding.kind != Kind::Drift && counts(finding, arrived, before))
-                .map(|finding| finding.reason)
-                .collect();
-            if !reasons.is_empty() {
-                let fields = vec![
-                    ("Metric".to_owned(), key.metric.clone()),
-                    ("Last value".to_owned(), moment::show(last)),
-                    ("Findings".to_owned(), reasons.join("; ")),
-                ];
-                self.tell(&team, &key.service, &key.metric, "arrival", fields).await?;
-            }
+        let Arrived { team, key, first, last, .. } = arrived;
+        if *last <= now - FRESH_SECONDS || *first > now {
+            return Ok(());
         }
-        Ok(())
+        let last = (*last).min(now);
+        let from = last - 3600 * (WEEK + 8 * DAY) as i64;
+        let points = self.store.points(team, key, from, last).await?;
+        let readings: Vec<Reading> =
+            points.into_iter().map(|point| Reading { at: point.at, value: point.value }).collect();
+        let Some(series) = forecaster::history(&key.metric, &readings, last).series else { return Ok(()) };
+        let new = usize::try_from(first.div_euclid(3600) - series.start()).unwrap_or(0);
+        let news = news(&series.filled(), new, self.config.anomaly_z);
+        if news.is_empty() {
+            return Ok(());
+        }
+        let fields = vec![
+            ("Metric".to_owned(), key.metric.clone()),
+            ("Last value".to_owned(), moment::show(last)),
+            ("Findings".to_owned(), reasons(&news)),
+        ];
+        self.tell(team, &key.service, &key.metric, "arrival", fields).await
     }
 
     async fn tell(

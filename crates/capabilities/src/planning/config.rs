@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use opsroom_analytics::forecast::flavor::{MAX_FLAVORS, default_flavors};
+use opsroom_core::config::{ConfigFile, Sources, load};
 use opsroom_core::db::DbConfig;
 use opsroom_core::{Error, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::remote_write::RemoteWriteConfig;
 use super::sources::prometheus::{PrometheusConfig, encoded};
 
 /// Where metrics come from, and how plans are made of them.
@@ -24,14 +26,20 @@ pub struct PlanningConfig {
     pub database: DatabaseConfig,
     /// The server of `prometheus`.
     pub prometheus: PrometheusConfig,
+    /// How series that Prometheus sends become metrics of services.
+    pub remote_write: RemoteWriteConfig,
     /// The site of repositories for `analyze_repository`.
     pub github: GithubConfig,
     /// From how many deviations on a forecast is abnormal, above 0. Also read from `ANOMALY_Z`.
     pub anomaly_z: f64,
     /// The most series of one team, from 1 to 1000000.
     pub max_series: u32,
+    /// After so many days stored values are removed, from 14 to 36500; 0 keeps them for good.
+    pub keep_days: u32,
     /// The sizes that can be had, cheapest first, and their prices.
     pub flavors: Vec<FlavorConfig>,
+    /// A file, such as `flavors.yaml`, whose key `flavors` holds them in place of the list here.
+    pub flavors_file: Option<PathBuf>,
     /// An hour with at most this many events needs the smallest flavor of an hourly plan. Also read
     /// from `HOURLY_FLAVOR_SMALL_MAX`.
     pub hourly_small_max: f64,
@@ -218,17 +226,40 @@ impl Default for PlanningConfig {
             csv_path: None,
             database: DatabaseConfig::default(),
             prometheus: PrometheusConfig::default(),
+            remote_write: RemoteWriteConfig::default(),
             github: GithubConfig::default(),
             anomaly_z: 3.0,
             max_series: 100_000,
+            keep_days: 400,
             flavors: flavors.collect(),
+            flavors_file: None,
             hourly_small_max: 300.0,
             hourly_medium_max: 900.0,
         }
     }
 }
 
+/// A price list in a file of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct PriceList {
+    /// The sizes that can be had, cheapest first, and their prices.
+    flavors: Vec<FlavorConfig>,
+}
+
 impl PlanningConfig {
+    /// With the price list of `flavors_file`, where one is named.
+    ///
+    /// # Errors
+    /// `Invalid` or `NotFound`, with the file's name and line.
+    pub fn with_price_list(mut self) -> Result<Self> {
+        if let Some(path) = &self.flavors_file {
+            let sources = Sources { file: ConfigFile::Required(path.clone()), ..Sources::default() };
+            self.flavors = load::<PriceList>(&sources)?.config.flavors;
+        }
+        Ok(self)
+    }
+
     /// # Errors
     /// `Invalid`, beginning with the key.
     pub fn validate(&self) -> Result<()> {
@@ -239,12 +270,16 @@ impl PlanningConfig {
         if !(1..=1_000_000).contains(&self.max_series) {
             return wrong("max_series", "it is from 1 to 1000000");
         }
+        if self.keep_days != 0 && !(14..=36_500).contains(&self.keep_days) {
+            return wrong("keep_days", "it is 0, or from 14 to 36500");
+        }
         if !(self.anomaly_z > 0.0 && self.anomaly_z.is_finite()) {
             return wrong("anomaly_z", "it is a number above 0");
         }
         if !(0.0 <= self.hourly_small_max && self.hourly_small_max <= self.hourly_medium_max) {
             return wrong("hourly_medium_max", "it is at least hourly_small_max, and both are 0 or more");
         }
+        self.remote_write.validate()?;
         if self.source == Backend::Csv && self.csv_path.is_none() {
             return wrong("csv_path", "the source `csv` needs the path of a file");
         }

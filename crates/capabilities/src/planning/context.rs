@@ -69,6 +69,27 @@ fn one() -> f64 {
     1.0
 }
 
+impl PlanContext {
+    /// The context of a service of which nothing more is said.
+    pub fn plain(service_type: ServiceType, runtime_env: RuntimeEnv) -> Self {
+        Self {
+            context_id: None,
+            timestamp: None,
+            service_type,
+            runtime_env,
+            time_slot: TimeSlot::default(),
+            weight: one(),
+            region: None,
+            expected_users: None,
+            current_users: None,
+            curr_cpu: None,
+            cpu: None,
+            curr_mem: None,
+            memory: None,
+        }
+    }
+}
+
 /// A time as a caller writes it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]

@@ -1,4 +1,5 @@
-//! Forecasts of a file of series, without a server: what `opsroom forecast` prints.
+//! Forecasts of a file of series, without a server: what `opsroom forecast` prints, and the model that
+//! `opsroom train-forecaster` writes.
 //!
 //! Series are independent of each other, so that they are forecast side by side, a few at a time, and given
 //! out in the order of the file.
@@ -9,7 +10,7 @@ use opsroom_analytics::forecast::backtest::Plan;
 use opsroom_analytics::forecast::choice::{Choice, Forecast, Policy};
 use opsroom_analytics::forecast::clean::{Kind, Reading, clean};
 use opsroom_analytics::forecast::engine::Engine;
-use opsroom_analytics::forecast::model::Model;
+use opsroom_analytics::forecast::model::{Model, Training};
 use opsroom_analytics::forecast::rolling::roll;
 use opsroom_analytics::forecast::series::Series;
 use opsroom_core::{Error, Result};
@@ -123,6 +124,43 @@ pub fn forecast(
         }
     }
     Ok(table.notes)
+}
+
+/// A model learnt from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learnt {
+    /// The artifact.
+    pub bytes: Vec<u8>,
+    /// Series that it learnt from.
+    pub series: usize,
+    /// Days that it learnt from.
+    pub windows: usize,
+    /// The artifact's SHA-256.
+    pub sha256: String,
+}
+
+/// Learns one model from all series of a text, and answers it with what a reader should know of the text.
+///
+/// # Errors
+/// `Invalid` for a text that cannot be used, or that has too little to learn from.
+pub fn train(text: &str, name: &str, seed: u64) -> Result<(Learnt, Vec<String>)> {
+    let mut table = Table::parse(text, Bounds::FILE)?;
+    let mut unused = 0;
+    let mut histories = Vec::new();
+    for readings in readings(&table) {
+        match clean(&readings, Kind::Gauge, None) {
+            Ok((series, _)) => histories.push(series),
+            Err(_) => unused += 1,
+        }
+    }
+    if unused > 0 {
+        table.notes.push(format!("{unused} series have no value"));
+    }
+    let mut how = Training::default();
+    how.lstm.seed = seed;
+    let model = Model::train(name, &histories, &how).map_err(|error| Error::invalid(error.to_string()))?;
+    let (series, windows, sha256) = (model.trained.series, model.trained.windows, model.hash());
+    Ok((Learnt { bytes: model.to_bytes(), series, windows, sha256 }, table.notes))
 }
 
 fn engines(options: &Options) -> Result<Vec<Engine>> {

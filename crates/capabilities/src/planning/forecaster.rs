@@ -23,6 +23,8 @@ pub struct History {
     pub cleaning: CleaningReport,
     /// Hours between the last one known and the present one.
     pub behind: i64,
+    /// What a reader should know of how the readings were taken.
+    pub notes: Vec<String>,
 }
 
 /// The 24 hours after the present one.
@@ -47,20 +49,39 @@ pub fn quick_engines() -> Vec<Engine> {
     ]
 }
 
+/// Of the steps of a counter so few fall that a fall is a restart.
+const RESTARTS: f64 = 0.05;
+
+/// What a metric's readings are: by the naming convention of Prometheus a name that ends in `_total` is a
+/// counter, and its readings have to look like one, too.
+fn kind(metric: &str, readings: &[Reading]) -> Kind {
+    let name = metric.split('{').next().unwrap_or_default();
+    if !name.ends_with("_total") || readings.len() < 3 {
+        return Kind::Gauge;
+    }
+    let mut sorted: Vec<&Reading> = readings.iter().filter(|reading| reading.value.is_finite()).collect();
+    sorted.sort_by_key(|reading| reading.at);
+    let falls = sorted.windows(2).filter(|pair| pair[1].value < pair[0].value).count();
+    let grows = sorted.windows(2).any(|pair| pair[1].value > pair[0].value);
+    if grows && falls as f64 <= RESTARTS * sorted.len() as f64 { Kind::Counter } else { Kind::Gauge }
+}
+
 /// Makes hours of readings; what is later than `now` is left out.
-pub fn history(readings: &[Reading], now: i64) -> History {
-    match clean(readings, Kind::Gauge, Some(now)) {
+pub fn history(metric: &str, readings: &[Reading], now: i64) -> History {
+    let kind = kind(metric, readings);
+    let mut notes = Vec::new();
+    if kind == Kind::Counter {
+        notes.push(format!("{metric} was read as a counter: an hour is its growth"));
+    }
+    match clean(readings, kind, Some(now)) {
         Ok((series, cleaning)) => {
             let behind = now.div_euclid(3600) + 1 - series.end();
-            History { series: Some(series), cleaning, behind }
+            History { series: Some(series), cleaning, behind, notes }
         }
         Err(_) => {
             let read = readings.len();
-            History {
-                series: None,
-                cleaning: CleaningReport { read, ..CleaningReport::default() },
-                behind: 0,
-            }
+            let cleaning = CleaningReport { read, ..CleaningReport::default() };
+            History { series: None, cleaning, behind: 0, notes }
         }
     }
 }
@@ -68,11 +89,8 @@ pub fn history(readings: &[Reading], now: i64) -> History {
 /// The choice for a series that no job has chosen for: a short backtest.
 pub fn choose(series: &Series, engines: &[Engine]) -> Option<Choice> {
     let quick = quick_engines();
-    let tried: Vec<Engine> = engines
-        .iter()
-        .filter(|engine| quick.contains(engine) || matches!(engine, Engine::Pooled(_)))
-        .cloned()
-        .collect();
+    let tried: Vec<Engine> =
+        engines.iter().filter(|engine| quick.contains(engine) || engine.is_learnt()).cloned().collect();
     Choice::make(series, &tried, &Backtest::default(), &Policy::default()).ok()
 }
 

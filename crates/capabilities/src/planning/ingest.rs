@@ -121,11 +121,8 @@ pub(super) async fn ingest_metrics(service: Planning, call: Call, input: IngestM
     let mut series: Vec<IngestedSeries> = gathered.iter().filter_map(shown).collect();
     let more = series.len().saturating_sub(100);
     series.truncate(100);
-    let arrived =
-        gathered.iter().filter_map(|(key, values)| Some((key.clone(), *values.last_key_value()?.0)));
-    let arrived: Vec<(SeriesKey, i64)> = arrived.collect();
     service.store.write(&team, gathered, service.config.max_series.into(), now).await?;
-    service.tell_arrivals(&call, arrived).await?;
+    service.arrived.notify_one();
     Ok(Ingested { accepted, repeated: accepted - stored, series, more, notes })
 }
 

@@ -27,12 +27,17 @@ mod ingest;
 mod model;
 mod moment;
 mod operations;
+mod outlook;
 mod plan;
+pub mod remote_write;
 pub mod sources;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_series;
 mod training;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -52,6 +57,7 @@ use sources::prometheus::Prometheus;
 use sources::{Query, Source};
 use store::external::External;
 use store::{SeriesKey, Store};
+use tokio::sync::Notify;
 use training::Models;
 
 use crate::notifications::Notifications;
@@ -69,6 +75,7 @@ pub struct Planning {
     config: Arc<PlanningConfig>,
     models: Models,
     egress: Egress,
+    arrived: Arc<Notify>,
 }
 
 impl Planning {
@@ -84,6 +91,7 @@ impl Planning {
         egress: Egress,
         config: PlanningConfig,
     ) -> Result<Self> {
+        let config = config.with_price_list()?;
         config.validate()?;
         let store = Store { db };
         let source = match (config.source, &config.csv_path) {
@@ -101,7 +109,8 @@ impl Planning {
             }
         };
         let (config, models) = (Arc::new(config), Models::default());
-        Ok(Self { store, clock, events, notifications, source, config, models, egress })
+        let arrived = Arc::new(Notify::new());
+        Ok(Self { store, clock, events, notifications, source, config, models, egress, arrived })
     }
 
     /// What this folder brings to the program.
@@ -186,6 +195,14 @@ impl Planning {
             .long(),
             Operation::new(
                 "planning",
+                "get_plan_metrics",
+                Effect::Read,
+                "GET /plans/{service_id}/external-metrics",
+                self,
+                outlook::get_plan_metrics,
+            ),
+            Operation::new(
+                "planning",
                 "list_series",
                 Effect::Read,
                 "GET /metrics/series",
@@ -197,8 +214,15 @@ impl Planning {
         capability
     }
 
-    /// The plan for one metric.
+    /// The plan for one metric; what is abnormal in it is told.
     async fn plan(&self, call: &Call, subject: &Subject, metric: &str, what_if: &WhatIf) -> Result<Plan> {
+        let plan = self.make(call, subject, metric, what_if).await?;
+        self.tell_plan(call, subject, &plan).await?;
+        Ok(plan)
+    }
+
+    /// The plan for one metric.
+    async fn make(&self, call: &Call, subject: &Subject, metric: &str, what_if: &WhatIf) -> Result<Plan> {
         let team = team(&call.caller);
         let key = SeriesKey { service: subject.service.clone(), metric: metric.to_owned() };
         let found = self.source.history(&self.query(&team, &key, subject.now)).await?;
@@ -208,8 +232,8 @@ impl Planning {
         let model = self.model(&team).await?;
         let (config, asked) = (self.config.clone(), subject.clone());
         let what_if = what_if.clone();
-        let plan = Lifecycle::blocking(move || {
-            let history = forecaster::history(&found.readings, asked.now);
+        Lifecycle::blocking(move || {
+            let history = forecaster::history(&key.metric, &found.readings, asked.now);
             let engines = model.map_or_else(Engine::local, |(_, model)| model.engines());
             Ok(plan::make(&plan::Ingredients {
                 subject: &asked,
@@ -223,9 +247,19 @@ impl Planning {
                 config: &config,
             }))
         })
-        .await?;
-        self.tell_plan(call, subject, &plan).await?;
-        Ok(plan)
+        .await
+    }
+
+    /// The input of `ingest_metrics` that a request of Prometheus remote-write stands for, if it has values.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no such request.
+    pub async fn remote_write(&self, body: &[u8]) -> Result<Option<serde_json::Value>> {
+        if body.len() > remote_write::MAX_PACKED {
+            return Err(Error::invalid("the body is larger than 8 MiB; send fewer samples at a time"));
+        }
+        let (body, config) = (body.to_vec(), self.config.clone());
+        Lifecycle::blocking(move || remote_write::input(&body, &config.remote_write)).await
     }
 
     /// What is asked of the source for a plan at `now` (seconds since 1970).

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::advice::WhatIf;
-use super::context::{PlanContext, understand};
+use super::context::{PlanContext, Subject, understand};
 use super::model::{HourlyPlan, Plan, PlannedHour, Plans};
 use super::store::SeriesRow;
 use super::{Planning, moment};
@@ -17,77 +17,70 @@ use super::{Planning, moment};
 /// The most metrics of one request.
 const MOST_METRICS: usize = 32;
 
+/// The service and the situation, as every request for a plan has them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// The service.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub service_id: Option<String>,
+    /// The service, under the name of the other dialect.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub github_url: Option<String>,
+    /// The situation.
+    pub context: PlanContext,
+}
+
+/// What may be said besides.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Wishes {
+    /// Wishes in words; accepted, and not used.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    pub requirements: Option<String>,
+    /// Assumptions to try.
+    #[serde(default)]
+    pub what_if: Option<WhatIf>,
+}
+
 /// Plans the 24 hours ahead of a service: the forecast of a metric with intervals, the flavor to take and
 /// what it costs, whether the forecast is abnormal, and why.
 ///
 /// `service_id` and `github_url` are two names of the same thing; give either.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct CreatePlan {
-    /// The service.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub service_id: Option<String>,
-    /// The service, under the name of the other dialect.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub github_url: Option<String>,
+    #[serde(flatten)]
+    asked: Asked,
     /// The metric, in whose own unit the answer is.
     #[serde(default = "total_events")]
     #[schemars(length(min = 1, max = 128))]
     pub metric_name: String,
-    /// The situation.
-    pub context: PlanContext,
-    /// Wishes in words; accepted, and not used.
-    #[serde(default)]
-    #[schemars(length(max = 10_000))]
-    pub requirements: Option<String>,
-    /// Assumptions to try.
-    #[serde(default)]
-    pub what_if: Option<WhatIf>,
+    #[serde(flatten)]
+    wishes: Wishes,
 }
 
 /// Plans the 24 hours ahead of a service for several metrics at once, and the flavor that holds them all.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct CreatePlans {
-    /// The service.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub service_id: Option<String>,
-    /// The service, under the name of the other dialect.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub github_url: Option<String>,
+    #[serde(flatten)]
+    asked: Asked,
     /// The metrics.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 128)))]
     pub metric_names: Vec<String>,
-    /// The situation.
-    pub context: PlanContext,
-    /// Wishes in words; accepted, and not used.
-    #[serde(default)]
-    #[schemars(length(max = 10_000))]
-    pub requirements: Option<String>,
-    /// Assumptions to try.
-    #[serde(default)]
-    pub what_if: Option<WhatIf>,
+    #[serde(flatten)]
+    wishes: Wishes,
 }
 
 /// Plans a flavor for each of the 24 hours ahead of a service.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct CreateHourlyPlan {
-    /// The service.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub service_id: Option<String>,
-    /// The service, under the name of the other dialect.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub github_url: Option<String>,
+    #[serde(flatten)]
+    asked: Asked,
     /// The metric.
     #[serde(default = "total_events")]
     #[schemars(length(min = 1, max = 128))]
     pub metric_name: String,
-    /// The situation.
-    pub context: PlanContext,
     /// Shown in the answer in place of what the router chooses.
     #[serde(default)]
     #[schemars(length(min = 1, max = 128))]
@@ -95,6 +88,13 @@ pub struct CreateHourlyPlan {
     /// Whether a guess from the context may stand in where there is no history.
     #[serde(default = "yes")]
     pub fallback_to_baseline: bool,
+}
+
+impl Asked {
+    fn subject(&self, requirements: Option<&str>, service: &Planning) -> Result<Subject> {
+        let (id, url) = (self.service_id.as_deref(), self.github_url.as_deref());
+        understand(id, url, requirements, &self.context, service.clock.now())
+    }
 }
 
 fn total_events() -> String {
@@ -106,28 +106,14 @@ fn yes() -> bool {
 }
 
 pub(super) async fn create_plan(service: Planning, call: Call, input: CreatePlan) -> Result<Plan> {
-    let now = service.clock.now();
-    let subject = understand(
-        input.service_id.as_deref(),
-        input.github_url.as_deref(),
-        input.requirements.as_deref(),
-        &input.context,
-        now,
-    )?;
-    let what_if = checked(&service, input.what_if)?;
+    let subject = input.asked.subject(input.wishes.requirements.as_deref(), &service)?;
+    let what_if = checked(&service, input.wishes.what_if)?;
     service.plan(&call, &subject, &input.metric_name, &what_if).await
 }
 
 pub(super) async fn create_plans(service: Planning, call: Call, input: CreatePlans) -> Result<Plans> {
-    let now = service.clock.now();
-    let subject = understand(
-        input.service_id.as_deref(),
-        input.github_url.as_deref(),
-        input.requirements.as_deref(),
-        &input.context,
-        now,
-    )?;
-    let what_if = checked(&service, input.what_if)?;
+    let subject = input.asked.subject(input.wishes.requirements.as_deref(), &service)?;
+    let what_if = checked(&service, input.wishes.what_if)?;
     let mut results = BTreeMap::new();
     let mut metrics: Vec<String> = input.metric_names.into_iter().take(MOST_METRICS).collect();
     metrics.sort();
@@ -155,9 +141,7 @@ pub(super) async fn create_hourly_plan(
     call: Call,
     input: CreateHourlyPlan,
 ) -> Result<HourlyPlan> {
-    let now = service.clock.now();
-    let subject =
-        understand(input.service_id.as_deref(), input.github_url.as_deref(), None, &input.context, now)?;
+    let subject = input.asked.subject(None, &service)?;
     let plan = service.plan(&call, &subject, &input.metric_name, &WhatIf::default()).await?;
     if plan.engine.name == "prior" && !input.fallback_to_baseline {
         return Err(Error::conflict(format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use opsroom_analytics::forecast::anomaly::{Kind, check_history, robust_z, z_score};
+use opsroom_analytics::forecast::anomaly::{check_history, robust_z, z_score};
 use opsroom_analytics::forecast::choice::Choice;
 use opsroom_analytics::forecast::contract::{apply_policy, metric_kind, route, wants_learnt};
 use opsroom_analytics::forecast::engine::Engine;
@@ -64,8 +64,15 @@ pub fn make(it: &Ingredients<'_>) -> Plan {
     let fallback = advice::without_advice(it.metric, &values, &it.config.flavors);
     let flavor = recommendation.flavor.clone().or_else(|| fallback.map(|flavor| flavor.name.clone()));
     let price = fallback.map(|flavor| flavor.daily_usd.unwrap_or(24.0 * flavor.hourly_usd));
-    let mut notes: Vec<String> =
-        it.subject.notes.iter().chain(it.notes).chain(&made.forecast.notes).cloned().collect();
+    let mut notes: Vec<String> = it
+        .subject
+        .notes
+        .iter()
+        .chain(it.notes)
+        .chain(&it.history.notes)
+        .chain(&made.forecast.notes)
+        .cloned()
+        .collect();
     if !recommendation.given {
         notes.push(format!("no advice: {}", recommendation.reason));
     }
@@ -184,7 +191,6 @@ fn judge(series: Option<&Series>, values: &[f64], threshold: f64) -> Anomaly {
             finding
         }));
     }
-    // Drift alone is how services grow: it is shown, and not told to people.
-    let abnormal = score.anomaly_detected || findings.iter().any(|f| f.found && f.kind != Kind::Drift);
+    let abnormal = score.anomaly_detected || findings.iter().any(|finding| finding.found);
     Anomaly { abnormal, score, findings }
 }

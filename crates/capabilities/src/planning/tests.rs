@@ -386,19 +386,6 @@ async fn a_forecast_ten_times_its_history_is_one_event_and_one_message() {
 }
 
 #[tokio::test]
-async fn a_level_that_jumps_is_told_when_it_arrives() {
-    let test = sqlite().await;
-    let room = room(&test, PlanningConfig::default()).await;
-    ingest(&room, "calm", "avg_cpu", csv(400, |hour| 0.1 * day(hour) + 0.01 * (hour % 7) as f64)).await;
-    ingest(&room, "shop", "avg_cpu", csv(400, |hour| if hour > 370 { 0.9 } else { 0.05 * day(hour) })).await;
-    let (events, _) = room.events.listen(Some(0));
-    let told: Vec<_> = events.iter().filter(|event| event.topic == "planning.anomaly").collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].data["service_id"], "shop");
-    assert_eq!(told[0].data["seen_in"], "arrival");
-}
-
-#[tokio::test]
 async fn a_backtest_keeps_its_choice_for_the_plans_after_it_and_none_before() {
     for test in each_database().await {
         let room = room(&test, PlanningConfig::default()).await;

@@ -131,7 +131,7 @@ pub(super) async fn list_forecasters(
     let items = engines.iter().map(|engine| Forecaster {
         name: engine.name().to_owned(),
         needs_hours: engine.needs(),
-        quick: quick.contains(engine) || matches!(engine, Engine::Pooled(_)),
+        quick: quick.contains(engine) || engine.is_learnt(),
     });
     Ok(Forecasters { items: items.collect(), learnt: learnt.as_ref().map(|(at, model)| shown(*at, model)) })
 }
@@ -164,8 +164,9 @@ pub(super) async fn backtest_forecaster(
     let engines = model.map_or_else(Engine::local, |(_, model)| model.engines());
     let source = service.config.source.as_str();
     let origins = input.origins.clamp(3, 100);
+    let metric = key.metric.clone();
     let (history, choice) = Lifecycle::blocking(move || {
-        let history = forecaster::history(&found.readings, now);
+        let history = forecaster::history(&metric, &found.readings, now);
         let series =
             history.series.as_ref().ok_or_else(|| Error::not_found("there is no history of this metric"))?;
         let plan = Origins { origins, ..Origins::default() };
@@ -210,7 +211,7 @@ pub(super) async fn train_forecaster(service: Planning, call: Call, _: TrainFore
             .into_iter()
             .map(|point| opsroom_analytics::forecast::clean::Reading { at: point.at, value: point.value })
             .collect();
-        histories.extend(forecaster::history(&readings, now).series);
+        histories.extend(forecaster::history(&row.key.metric, &readings, now).series);
         call.progress.report(Some(0.8 * (at + 1) as f64 / rows.len() as f64), "reading the series");
     }
     call.progress.report(Some(0.8), "learning");

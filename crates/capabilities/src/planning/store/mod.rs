@@ -3,6 +3,7 @@
 //! A series' id is a digest of its team, service and metric, so that names keep their case on every
 //! database and the points stay small.
 
+mod arrivals;
 mod choices;
 pub mod external;
 mod models;
@@ -12,6 +13,7 @@ use opsroom_core::db::{Db, Dialect, Migration, Step};
 use sea_query::{ColumnDef, Iden, Index, Table};
 use sha2::{Digest, Sha256};
 
+pub use arrivals::Arrived;
 pub use points::{Point, SeriesKey, SeriesRow};
 
 /// The rows of planning in a database.
@@ -22,8 +24,10 @@ pub struct Store {
 }
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "metric series, their points and choices", steps: tables }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "metric series, their points and choices", steps: tables },
+    Migration { version: 2, name: "what arrived and was not looked at", steps: arrivals },
+];
 
 #[derive(Clone, Copy, Iden)]
 enum PlanningSeries {
@@ -50,6 +54,14 @@ enum PlanningChoices {
     EndHour,
     Choice,
     MadeAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+enum PlanningArrivals {
+    Table,
+    SeriesId,
+    FirstAt,
+    LastAt,
 }
 
 #[derive(Clone, Copy, Iden)]
@@ -107,6 +119,17 @@ fn tables(dialect: Dialect) -> Vec<Step> {
                 .to_owned(),
         ),
     ]
+}
+
+fn arrivals(_: Dialect) -> Vec<Step> {
+    vec![Step::Create(
+        Table::create()
+            .table(PlanningArrivals::Table)
+            .col(ColumnDef::new(PlanningArrivals::SeriesId).string_len(32).not_null().primary_key())
+            .col(ColumnDef::new(PlanningArrivals::FirstAt).big_integer().not_null())
+            .col(ColumnDef::new(PlanningArrivals::LastAt).big_integer().not_null())
+            .to_owned(),
+    )]
 }
 
 /// Bytes of any length: MySQL's plain ones end at 64 KiB.

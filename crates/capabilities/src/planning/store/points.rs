@@ -78,6 +78,9 @@ impl Store {
                 )
                 .to_owned();
             on.run(&series).await?;
+            if let (Some((first, _)), Some((last, _))) = (values.first_key_value(), values.last_key_value()) {
+                Self::remember(&mut on, &id, *first, *last).await?;
+            }
             let values: Vec<(i64, f64)> = values.into_iter().collect();
             for chunk in values.chunks(CHUNK) {
                 let mut insert = Query::insert()

@@ -1,0 +1,177 @@
+//! What happens to series besides plans: what arrives is looked at, what is old goes, machines read the
+//! outlook, counters are read as such.
+
+use std::sync::Arc;
+
+use opsroom_core::Kind;
+use opsroom_core::testing::{each_database, sqlite};
+use serde_json::{Value, json};
+
+use super::config::PlanningConfig;
+use super::tests::{NOW, call, csv, day, ingest, request, room};
+use crate::room::Room;
+
+/// The arrivals that were told: service and findings.
+async fn told(room: &Arc<Room>) -> Vec<(String, String)> {
+    room.planning.look_at_arrivals().await.unwrap();
+    let (events, _) = room.events.listen(Some(0));
+    let of_arrival = events.iter().filter(|event| event.topic == "planning.anomaly");
+    let shown = |event: &Arc<opsroom_core::events::Event>| {
+        assert_eq!(event.data["seen_in"], "arrival");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&event.data["service_id"]), text(&event.data["details"]["findings"]))
+    };
+    of_arrival.map(shown).collect()
+}
+
+#[tokio::test]
+async fn a_level_that_jumps_is_told_when_it_arrives() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig::default()).await;
+        ingest(&room, "calm", "avg_cpu", csv(400, |hour| 0.1 * day(hour) + 0.01 * (hour % 7) as f64)).await;
+        let jump = |hour: i64| if hour > 370 { 0.9 } else { 0.05 * day(hour) };
+        ingest(&room, "shop", "avg_cpu", csv(400, jump)).await;
+        let all = told(&room).await;
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].0 == "shop" && all[0].1.contains("level went from"), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_lasts_is_told_when_it_begins_and_not_with_every_hour() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let level = |hour: i64| 10.0 + day(hour) + if hour >= 380 { 500.0 } else { 0.0 };
+    let lines: Vec<String> = csv(400, level).lines().map(str::to_owned).collect();
+    let send = async |from: usize, to: usize| {
+        let text = format!("timestamp,value\n{}\n", lines[from..to].join("\n"));
+        ingest(&room, "shop", "events", text).await;
+        // Ten minutes later, so that nothing is kept back as told already.
+        room.clock.advance_seconds(601);
+        told(&room).await.len()
+    };
+    // The clock runs on while hours of the past arrive: none is from the future.
+    assert_eq!(send(1, 381).await, 0);
+    assert_eq!(send(381, 382).await, 1, "the first hour of another level is a spike");
+    for hour in 382..390 {
+        assert_eq!(send(hour, hour + 1).await, 1, "hour {hour} is like the one before");
+    }
+}
+
+#[tokio::test]
+async fn drift_is_told_and_a_weekend_is_not_drift() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let noise = |hour: i64| ((hour * 37) % 11) as f64 / 20.0;
+    // Two quiet days of seven, the last day of the history one of them.
+    let weekend = |hour: i64| if (399 - hour) / 24 % 7 < 2 { 20.0 } else { 100.0 } + day(hour) + noise(hour);
+    ingest(&room, "weekly", "events", csv(400, weekend)).await;
+    let drifting =
+        |hour: i64| if hour >= 376 { 1.25 } else { 1.0 } * (100.0 + 20.0 * day(hour)) + noise(hour);
+    ingest(&room, "drifting", "events", csv(400, drifting)).await;
+    let all = told(&room).await;
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].0 == "drifting" && all[0].1.contains("the last day lies at"), "{all:?}");
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_crash_is_looked_at_after_it() {
+    let test = sqlite().await;
+    let config = PlanningConfig::default();
+    let jump = |hour: i64| if hour > 370 { 0.9 } else { 0.05 * day(hour) };
+    // The first room may or may not come to it before it ends.
+    let before = {
+        let room = room(&test, config.clone()).await;
+        ingest(&room, "shop", "avg_cpu", csv(400, jump)).await;
+        room.events.listen(Some(0)).0.iter().filter(|event| event.topic == "planning.anomaly").count()
+    };
+    let room = room(&test, config).await;
+    let after = told(&room).await.len();
+    assert_eq!(before + after, 1);
+    assert_eq!(told(&room).await.len(), after, "once is enough");
+}
+
+#[tokio::test]
+async fn values_beyond_keep_days_go_and_newer_ones_stay() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig { keep_days: 14, ..PlanningConfig::default() }).await;
+        ingest(&room, "shop", "avg_cpu", csv(500, |hour| 0.2 * day(hour))).await;
+        let old = format!("timestamp,value\n{},1\n", super::moment::show(NOW - 20 * 86_400));
+        ingest(&room, "gone", "avg_cpu", old).await;
+        room.planning.look_at_arrivals().await.unwrap();
+        let before = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
+        assert_eq!(before["history"]["hours"], 500);
+        let removed = room.planning.remove_old().await.unwrap();
+        assert_eq!(removed, 500 - 14 * 24 + 1, "all but the last two weeks, and the only value of `gone`");
+        assert_eq!(room.planning.remove_old().await.unwrap(), 0);
+        let after = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
+        assert_eq!(after["history"]["hours"], 14 * 24);
+        let left = call(&room, "list_series", json!({})).await.unwrap();
+        assert_eq!(left["items"].as_array().unwrap().len(), 1, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn machines_read_one_number_a_metric_and_nothing_is_guessed_for_them() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    ingest(&room, "shop", "avg_cpu", csv(400, |hour| 0.2 + 0.1 * day(hour))).await;
+    ingest(&room, "shop", "total_events", csv(400, |hour| 100.0 + 20.0 * day(hour))).await;
+    let all = call(&room, "get_plan_metrics", json!({ "service_id": "shop" })).await.unwrap();
+    assert_eq!(all["apiVersion"], "external.metrics.k8s.io/v1beta1");
+    let names: Vec<&str> =
+        all["items"].as_array().unwrap().iter().map(|item| item["metricName"].as_str().unwrap()).collect();
+    assert_eq!(names, ["avg_cpu", "total_events"]);
+    assert_eq!(all["items"][0]["metricLabels"], json!({ "service_id": "shop", "what": "peak" }));
+    assert!(all["items"][0]["value"].as_str().unwrap().ends_with('m'));
+    let numbers = async |what: &str, hours: u64| {
+        let input =
+            json!({ "service_id": "shop", "metric_names": ["avg_cpu"], "what": what, "hours": hours });
+        let answer = call(&room, "get_plan_metrics", input).await.unwrap();
+        answer["items"][0]["value"].as_str().unwrap().trim_end_matches('m').parse::<f64>().unwrap()
+    };
+    assert!(numbers("mean", 24).await < numbers("peak", 24).await);
+    assert!(numbers("peak", 24).await <= numbers("upper95", 24).await);
+    assert!(numbers("peak", 24).await <= numbers("limit", 24).await);
+    assert_eq!(numbers("replicas", 24).await, 1.0);
+    for (service, metric) in [("nobody", "avg_cpu"), ("shop", "unknown")] {
+        let input = json!({ "service_id": service, "metric_names": [metric] });
+        assert_eq!(call(&room, "get_plan_metrics", input).await.unwrap_err().kind, Kind::NotFound);
+    }
+    let (events, _) = room.events.listen(Some(0));
+    assert!(events.iter().all(|event| event.topic != "planning.anomaly"), "looking raises no alarm");
+}
+
+#[tokio::test]
+async fn a_counter_is_planned_by_its_growth_and_the_answer_says_so() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let per_hour = |hour: i64| 100.0 + 20.0 * day(hour);
+    let total = |hour: i64| {
+        (0..=hour).map(per_hour).sum::<f64>() - if hour > 200 { (0..=200).map(per_hour).sum() } else { 0.0 }
+    };
+    ingest(&room, "shop", "requests_total", csv(400, total)).await;
+    let plan = call(&room, "create_plan", request("shop", "requests_total")).await.unwrap();
+    assert_eq!(plan["history"]["cleaning"]["counter_resets"], 1);
+    assert!(plan["notes"].as_str().unwrap().contains("counter"), "{}", plan["notes"]);
+    for hour in plan["prediction"]["predictions"].as_array().unwrap() {
+        assert!((80.0..160.0).contains(&hour["value"].as_f64().unwrap()), "{hour}");
+    }
+}
+
+#[tokio::test]
+async fn a_price_list_in_a_file_of_its_own_is_taken_and_a_wrong_one_refused_by_its_line() {
+    let test = sqlite().await;
+    let path = test.folder.path().join("flavors.yaml");
+    let list = "flavors:\n  - {name: m7g.medium, cpus: 1, memory_mib: 4096, hourly_usd: 0.0408, events_per_hour: 500}\n";
+    std::fs::write(&path, list).unwrap();
+    let config = PlanningConfig { flavors_file: Some(path.clone()), ..PlanningConfig::default() };
+    let room = room(&test, config.clone()).await;
+    ingest(&room, "shop", "total_events", csv(400, |hour| 600.0 + 20.0 * day(hour))).await;
+    let plan = call(&room, "create_plan", request("shop", "total_events")).await.unwrap();
+    assert_eq!(plan["recommended_flavor"], "m7g.medium");
+    assert_eq!(plan["recommendation"]["replicas"], 2, "{}", plan["recommendation"]);
+    std::fs::write(&path, "flavors:\n  - {name: big, cpus: many}\n").unwrap();
+    let error = config.with_price_list().unwrap_err();
+    assert!(error.message.contains("flavors.yaml"), "{error}");
+}
