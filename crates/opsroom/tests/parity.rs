@@ -251,6 +251,7 @@ fn story() -> Vec<(&'static str, Value)> {
         ("list_log_templates", json!({ "text": log() })),
         ("ingest_metrics", json!({ "service_id": "shop", "metric_name": "avg_cpu", "csv": metrics() })),
         ("list_series", json!({ "service_id": "shop" })),
+        ("get_plan_metrics", json!({ "service_id": "unknown" })),
         ("create_plan", json!({ "service_id": "shop", "metric_name": "avg_cpu", "context": plan_context() })),
         ("create_plan", json!({ "service_id": "unknown", "context": plan_context() })),
         ("create_plan", json!({ "context": plan_context() })),

@@ -62,6 +62,8 @@ enum Command {
     Templates(files_cli::TemplatesArgs),
     /// Forecast the hours after each series of a CSV file
     Forecast(files_cli::ForecastArgs),
+    /// Learn one forecaster from all series of a CSV file; without a file, from those that the server has
+    TrainForecaster(files_cli::TrainForecasterArgs),
     /// Train a detector on labelled sequences of events
     Train(learned::TrainArgs),
     /// Judge sequences of events with a trained model
@@ -139,6 +141,18 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         true => fixed.mut_subcommand("import-model", |file| file.name("import-model-file").hide(true)),
         false => fixed,
     };
+    // `train-forecaster FILE --output MODEL` needs no server; without an output it is the operation.
+    let to_file = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        text.starts_with("--output") || text == "--help" || text == "-h"
+    };
+    let on_server = named.as_deref() == Some("train-forecaster") && !arguments.iter().any(to_file);
+    let fixed = match on_server {
+        true => {
+            fixed.mut_subcommand("train-forecaster", |file| file.name("train-forecaster-file").hide(true))
+        }
+        false => fixed,
+    };
     let is_fixed =
         named.as_deref().is_some_and(|name| fixed.find_subcommand(name).is_some() && name != "help");
     if !is_fixed {
@@ -150,6 +164,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Detect(args) => Ok(files_cli::detect(args)),
         Command::Templates(args) => Ok(files_cli::templates(args)),
         Command::Forecast(args) => Ok(files_cli::forecast(args)),
+        Command::TrainForecaster(args) => Ok(files_cli::train_forecaster(args)),
         Command::Train(args) => Ok(learned::train(args)),
         Command::Predict(args) => Ok(learned::predict(args)),
         Command::Evaluate(args) => Ok(learned::evaluate(args)),

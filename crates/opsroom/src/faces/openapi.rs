@@ -175,8 +175,12 @@ fn raw_entry(route: &RawRoute) -> Value {
     } else {
         json!({ "type": "string" })
     };
-    let content = json!({ route.content: { "schema": schema } });
-    responses.insert("200".to_owned(), json!({ "description": "The answer", "content": content }));
+    if route.content.is_empty() {
+        responses.insert("204".to_owned(), json!({ "description": "It is stored" }));
+    } else {
+        let content = json!({ route.content: { "schema": schema } });
+        responses.insert("200".to_owned(), json!({ "description": "The answer", "content": content }));
+    }
     add_failures(&mut responses, route.statuses);
     if route.path == "/health/ready" {
         responses.insert("503".to_owned(), answer("Not ready", json!({ "type": "object" })));
@@ -195,6 +199,10 @@ fn raw_entry(route: &RawRoute) -> Value {
         "parameters": parameters,
         "responses": responses,
     });
+    if let Some(kind) = route.takes {
+        let body = json!({ kind: { "schema": { "type": "string", "contentEncoding": "binary" } } });
+        entry["requestBody"] = json!({ "required": true, "content": body });
+    }
     if route.open.is_some() {
         entry["security"] = json!([]);
     }

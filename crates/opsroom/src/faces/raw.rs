@@ -4,22 +4,23 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use futures_util::{Stream, StreamExt};
 use opsroom_core::caller::{Face, Role};
 use opsroom_core::events::Event;
-use opsroom_core::{Caller, Effect, Error, Result};
+use opsroom_core::{Call, Caller, Effect, Error, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::rest::Failure;
-use super::{Peer, Server, auth};
+use super::rest::{Failure, Refusal};
+use super::{Peer, Server, auth, rest};
 
 /// A route that is not an operation.
 pub struct RawRoute {
@@ -29,7 +30,9 @@ pub struct RawRoute {
     pub path: &'static str,
     /// What it is for.
     pub summary: &'static str,
-    /// The content type of its answer.
+    /// The content type of the body that it takes; a route without takes none.
+    pub takes: Option<&'static str>,
+    /// The content type of its answer; empty when it answers 204 without one.
     pub content: &'static str,
     /// The statuses besides 200 that it answers with.
     pub statuses: &'static [u16],
@@ -38,11 +41,12 @@ pub struct RawRoute {
 }
 
 /// Every raw route of the API. MCP, the documents and the start page describe themselves.
-pub const ROUTES: [RawRoute; 6] = [
+pub const ROUTES: [RawRoute; 8] = [
     RawRoute {
         method: "GET",
         path: "/health/live",
         summary: "Say that the process is alive",
+        takes: None,
         content: "application/json",
         statuses: &[],
         open: Some("a probe has no key, and it tells nothing but that the process runs"),
@@ -51,6 +55,7 @@ pub const ROUTES: [RawRoute; 6] = [
         method: "GET",
         path: "/health/ready",
         summary: "Say whether requests can be served; 503 when not",
+        takes: None,
         content: "application/json",
         statuses: &[503],
         open: Some("a load balancer has no key, and it tells only which part is missing"),
@@ -59,6 +64,7 @@ pub const ROUTES: [RawRoute; 6] = [
         method: "GET",
         path: "/health/metrics",
         summary: "The server's numbers as JSON",
+        takes: None,
         content: "application/json",
         statuses: &[401, 403],
         open: None,
@@ -67,6 +73,7 @@ pub const ROUTES: [RawRoute; 6] = [
         method: "GET",
         path: "/metrics",
         summary: "The server's numbers in the Prometheus text format",
+        takes: None,
         content: "text/plain",
         statuses: &[401, 403],
         open: None,
@@ -75,6 +82,7 @@ pub const ROUTES: [RawRoute; 6] = [
         method: "GET",
         path: "/events",
         summary: "What happens in the room, as server-sent events; resumes after `Last-Event-ID`",
+        takes: None,
         content: "text/event-stream",
         statuses: &[400, 401, 403],
         open: None,
@@ -83,11 +91,33 @@ pub const ROUTES: [RawRoute; 6] = [
         method: "GET",
         path: "/jobs/{id}/events",
         summary: "One job's progress and end, as server-sent events; the stream ends with the job",
+        takes: None,
         content: "text/event-stream",
         statuses: &[400, 401, 403, 404],
         open: None,
     },
+    RawRoute {
+        method: "GET",
+        path: "/plans/{service_id}/metrics",
+        summary: "The forecast of a service's metrics in the Prometheus text format; `?metric=` names some of them",
+        takes: None,
+        content: "text/plain",
+        statuses: &[400, 401, 403, 404, 503],
+        open: None,
+    },
+    RawRoute {
+        method: "POST",
+        path: "/metrics/write",
+        summary: "Store what Prometheus sends by remote-write 1.0, as `ingest_metrics` does",
+        takes: Some("application/x-protobuf"),
+        content: "",
+        statuses: &[400, 401, 403, 413, 415, 503],
+        open: None,
+    },
 ];
+
+/// The Prometheus text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The routes with their handlers.
 pub fn routes() -> Router<Server> {
@@ -98,6 +128,8 @@ pub fn routes() -> Router<Server> {
         .route("/metrics", get(metrics))
         .route("/events", get(events))
         .route("/jobs/{id}/events", get(job_events))
+        .route("/plans/{service_id}/metrics", get(plan_metrics))
+        .route("/metrics/write", post(remote_write))
 }
 
 async fn live() -> Json<Value> {
@@ -131,10 +163,7 @@ async fn metrics(
     headers: HeaderMap,
 ) -> Response {
     match reader(&server, &headers, &peer, "metrics").await {
-        Ok(_) => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], server.room.metrics.render()).into_response()
-        }
+        Ok(_) => ([(header::CONTENT_TYPE, EXPOSITION)], server.room.metrics.render()).into_response(),
         Err(error) => Failure(error).into_response(),
     }
 }
@@ -201,6 +230,73 @@ async fn events(
     match stream.await {
         Ok(stream) => serve(&server, stream),
         Err(error) => Failure(error).into_response(),
+    }
+}
+
+/// `metric=a&metric=b`
+type Pairs = Query<Vec<(String, String)>>;
+
+async fn plan_metrics(
+    State(server): State<Server>,
+    Extension(peer): Extension<Peer>,
+    Path(service): Path<String>,
+    Query(query): Pairs,
+    headers: HeaderMap,
+) -> Response {
+    let text = async {
+        let caller = auth::caller(&server, &headers, &peer, Face::Rest).await?;
+        let operation = server
+            .room
+            .operation("get_plan_metrics")
+            .ok_or_else(|| Error::internal("get_plan_metrics is missing"))?;
+        caller.authorise(operation)?;
+        if let Some((name, _)) = query.iter().find(|(name, _)| name != "metric") {
+            let name: String = name.escape_debug().take(40).collect();
+            return Err(Error::invalid(format!("the query has `{name}`; this route knows `metric` alone")));
+        }
+        let metrics = query.into_iter().map(|(_, metric)| metric).collect();
+        server.room.planning.exposition(&Call::new(caller), &service, metrics).await
+    };
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, EXPOSITION)], text).into_response(),
+        Err(error) => Failure(error).into_response(),
+    }
+}
+
+/// Stores what arrives through `ingest_metrics`: checked, recorded and counted as any call of it.
+async fn remote_write(
+    State(server): State<Server>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let stored = async {
+        let caller = auth::caller(&server, &headers, &peer, Face::Rest).await?;
+        let operation = server
+            .room
+            .operation("ingest_metrics")
+            .ok_or_else(|| Error::internal("ingest_metrics is missing"))?;
+        caller.authorise(operation)?;
+        let said = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = said(header::CONTENT_TYPE);
+        if kind.contains("io.prometheus.write.v2") || !kind.starts_with("application/x-protobuf") {
+            let message = "send remote-write 1.0: application/x-protobuf with prometheus.WriteRequest";
+            return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
+        }
+        if said(header::CONTENT_ENCODING) != "snappy" {
+            let message =
+                "the body of remote-write is encoded by snappy, and the header Content-Encoding says so";
+            return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
+        }
+        let bytes = rest::bytes(&server, &headers, body).await?;
+        if let Some(input) = server.room.planning.remote_write(&bytes).await? {
+            server.room.call(operation.name, Call::new(caller), input).await?;
+        }
+        Ok(StatusCode::NO_CONTENT)
+    };
+    match stored.await {
+        Ok(status) => status.into_response(),
+        Err(refusal) => refusal.into_response(),
     }
 }
 

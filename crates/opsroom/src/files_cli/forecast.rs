@@ -1,4 +1,5 @@
-//! `opsroom forecast`: the hours after each series of a CSV file, with a small plot, and no server.
+//! `opsroom forecast`: the hours after each series of a CSV file, with a small plot, and no server; and
+//! `opsroom train-forecaster` on such a file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::process::ExitCode;
 use opsroom_capabilities::planning::file::{self, Forecasted, Line, Options};
 use opsroom_core::{Error, Result};
 
-use super::ended;
 use super::out::{Out, Style};
+use super::{ended, forecast_svg};
 
 /// Characters of a plot, from empty to full.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -21,7 +22,8 @@ const MAX_MODEL: u64 = 64 << 20;
 Examples:
   opsroom forecast metrics.csv                  one column a metric, or the columns series,t,y
   opsroom forecast metrics.csv.gz --origins 14 --step 24 --json
-  opsroom forecast metrics.csv --model theta --json | jq .mean")]
+  opsroom forecast metrics.csv --model theta --json | jq .mean
+  opsroom forecast metrics.csv --svg forecast.svg")]
 pub struct ForecastArgs {
     /// A CSV file (plain or gzip), or `-` for standard input: columns `series,t,y`, or a column of time and
     /// one for each metric. `t` is an hour's index or a time
@@ -39,9 +41,62 @@ pub struct ForecastArgs {
     /// Only this engine, by its name; or the file of a learnt model, which then takes part
     #[arg(long, value_name = "ENGINE|FILE")]
     model: Option<String>,
+    /// Draw the forecasts as an SVG picture, one panel a series (at most 200), into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Print one JSON object a line: {series, origin, engine, mean, lower80, upper80, lower95, upper95, limit}
     #[arg(long)]
     json: bool,
+}
+
+/// `opsroom train-forecaster FILE`
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  opsroom train-forecaster metrics.csv --output forecaster.safetensors
+  opsroom forecast metrics.csv --model forecaster.safetensors
+  opsroom train-forecaster                      without --output: on the metrics that the server has stored")]
+pub struct TrainForecasterArgs {
+    /// A CSV file (plain or gzip) of series, or `-` for standard input, as `opsroom forecast` reads it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Write the model to this file
+    #[arg(long, value_name = "MODEL")]
+    output: PathBuf,
+    /// The name that the model carries
+    #[arg(long, value_name = "NAME", default_value = "all series")]
+    name: String,
+    /// Decides what is random in training: the same file and seed give the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Runs `opsroom train-forecaster` on a file.
+pub fn train_forecaster(args: TrainForecasterArgs) -> ExitCode {
+    ended(run_training(&args))
+}
+
+fn run_training(args: &TrainForecasterArgs) -> Result<()> {
+    let text = read(&args.file)?;
+    let (model, notes) = super::bar::watched(|_| file::train(&text, &args.name, args.seed))?;
+    std::fs::write(&args.output, &model.bytes).map_err(|error| unopened(&args.output, error))?;
+    super::bar::warn(&notes);
+    let mut out = Out::new()?;
+    out.line(format_args!(
+        "{}: learnt from {} days of {} series, sha256 {}",
+        args.output.display(),
+        model.windows,
+        model.series,
+        model.sha256
+    ))?;
+    out.flush()
+}
+
+fn read(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        return file::text(std::io::stdin());
+    }
+    file::text(File::open(path).map_err(|error| unopened(path, error))?)
 }
 
 /// Runs `opsroom forecast`.
@@ -50,14 +105,14 @@ pub fn forecast(args: ForecastArgs) -> ExitCode {
 }
 
 fn run(args: &ForecastArgs) -> Result<()> {
-    let text = if args.file == Path::new("-") {
-        file::text(std::io::stdin())?
-    } else {
-        file::text(File::open(&args.file).map_err(|error| unopened(&args.file, error))?)?
-    };
+    let text = read(&args.file)?;
     let options = options(args)?;
     let mut out = Out::new()?;
+    let mut drawn = Vec::new();
     let notes = file::forecast(&text, &options, |made| {
+        if args.svg.is_some() && drawn.len() < forecast_svg::MOST_SERIES {
+            drawn.push(made.clone());
+        }
         if args.json {
             for line in &made.lines {
                 let line = serde_json::to_string(line).map_err(Error::internal)?;
@@ -68,6 +123,9 @@ fn run(args: &ForecastArgs) -> Result<()> {
         plot(&made, &mut out)
     })?;
     out.flush()?;
+    if let Some(path) = &args.svg {
+        std::fs::write(path, forecast_svg::picture(&drawn)).map_err(|error| unopened(path, error))?;
+    }
     super::bar::warn(&notes);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The commands that people run on files by hand: `opsroom detect`, `templates`, `forecast`, `train`,
-//! `predict`, `evaluate` and `import-model`.
+//! The commands that people run on files by hand: `opsroom detect`, `templates`, `forecast`,
+//! `train-forecaster`, `train`, `predict`, `evaluate` and `import-model`.
 //!
 //! They need no server, and read what their user can read; only `import-model` writes to a data folder.
 //! Answers go to standard output, everything else (progress, warnings, errors) to standard error. Exit codes are those of every
@@ -9,6 +9,7 @@
 mod anomalies;
 mod bar;
 mod forecast;
+mod forecast_svg;
 pub mod learned;
 mod learned_text;
 mod out;
@@ -24,7 +25,7 @@ use opsroom_capabilities::logs::input::{Limits, Source, find_logs};
 use opsroom_core::{Error, Result};
 
 use crate::cli::{complain, exit_code};
-pub use forecast::{ForecastArgs, forecast};
+pub use forecast::{ForecastArgs, TrainForecasterArgs, forecast, train_forecaster};
 use out::Out;
 
 /// Which logs are read.
