@@ -1,7 +1,8 @@
 //! Forecast quality against public series: relative errors, intervals, capacity, cold start, speed.
 //!
 //! Options: `--data DIR` (or `OPSROOM_BENCH_DATA`) with `metrics` below it; `--only PART` with one of
-//! `machines`, `seed`, `m4`, `ett`; `--no-peers`.
+//! `machines`, `seed`, `m4`, `ett`; `--no-peers`; `--fold N` (1 to 4) measures machines of training
+//! (`sha256(uid) mod 5 == N`) in place of those kept for measuring: what constants are chosen on.
 //!
 //! What is learnt is learnt from machines that are not measured (`sha256(uid) mod 5 != 0`), or from
 //! hours before those measured; every constant was set on the same.
@@ -26,13 +27,14 @@ struct Options {
     data: PathBuf,
     only: Option<String>,
     peers: bool,
+    fold: Option<u32>,
 }
 
 impl Options {
     fn read(arguments: &[String]) -> Result<Self, String> {
         #[expect(clippy::disallowed_methods, reason = "a benchmark has no configuration that could read it")]
         let mut data = std::env::var_os("OPSROOM_BENCH_DATA").map(PathBuf::from);
-        let (mut only, mut peers) = (None, true);
+        let (mut only, mut peers, mut fold) = (None, true, None);
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
@@ -40,10 +42,21 @@ impl Options {
                 "--data" => data = Some(PathBuf::from(value()?)),
                 "--only" => only = Some(value()?),
                 "--no-peers" => peers = false,
-                other => return Err(format!("unknown option '{other}'; known: --data --only --no-peers")),
+                "--fold" => {
+                    let of = value()?.parse().ok().filter(|fold| (1..5).contains(fold));
+                    fold = Some(of.ok_or("--fold is 1, 2, 3 or 4")?);
+                }
+                other => {
+                    return Err(format!("unknown option '{other}'; known: --data --only --no-peers --fold"));
+                }
             }
         }
-        Ok(Self { data: data.ok_or("no data: give --data DIR or set OPSROOM_BENCH_DATA")?, only, peers })
+        Ok(Self {
+            data: data.ok_or("no data: give --data DIR or set OPSROOM_BENCH_DATA")?,
+            only,
+            peers,
+            fold,
+        })
     }
 
     fn wants(&self, part: &str) -> bool {
@@ -65,24 +78,26 @@ pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         m4::report(&groups)?;
     }
     if options.wants("machines") || options.wants("seed") {
-        let model = train(&groups)?;
+        let measured = options.fold.unwrap_or(0);
+        let model = train(&groups, measured)?;
         if options.wants("seed") {
             seed::report(&options.data, &model)?;
         }
         if options.wants("machines") {
-            machines::report(&groups, &model)?;
+            machines::report(&groups, &model, measured)?;
         }
     }
-    if options.peers && options.wants("machines") {
+    if options.peers && options.fold.is_none() && options.wants("machines") {
         peers::report(&options.data)?;
     }
     Ok(())
 }
 
 /// The global model of the machines that are not measured.
-fn train(groups: &data::Groups) -> Result<Model, Box<dyn Error>> {
+fn train(groups: &data::Groups, measured: u32) -> Result<Model, Box<dyn Error>> {
     let sets = GROUPS.iter().chain(&["azure100_max"]);
-    let known = sets.flat_map(|set| &groups[*set]).filter(|named| !data::is_test(&named.uid));
+    let known =
+        sets.flat_map(|set| &groups[*set]).filter(|named| ![0, measured].contains(&data::fold(&named.uid)));
     let series: Vec<Series> = known.map(|named| named.series.clone()).collect();
     let started = std::time::Instant::now();
     let model = Model::train("bench", &series, &Training::default())?;

@@ -9,6 +9,7 @@ mod detect_file;
 mod detection;
 mod forecasting;
 mod parsing;
+mod plans;
 mod startup;
 
 fn main() -> ExitCode {
@@ -21,9 +22,10 @@ fn main() -> ExitCode {
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
+        "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, parsing, \
+            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, parsing, plans, \
              startup"
         )),
     };

@@ -68,10 +68,10 @@ fn dense(points: &[(i64, f64)]) -> Result<Series, Box<dyn Error>> {
     Ok(Series::new(start, values)?)
 }
 
-/// Whether nothing may be learnt from a machine: `sha256(uid) mod 5 == 0`.
-pub fn is_test(uid: &str) -> bool {
+/// `sha256(uid) mod 5`: from machines of 0 nothing may be learnt.
+pub fn fold(uid: &str) -> u32 {
     // 256 mod 5 is 1, so the remainder of the whole number is that of the sum of its bytes.
-    Sha256::digest(uid.as_bytes()).iter().map(|b| u32::from(*b)).sum::<u32>() % 5 == 0
+    Sha256::digest(uid.as_bytes()).iter().map(|b| u32::from(*b)).sum::<u32>() % 5
 }
 
 /// A CSV file of numbers with a header; text columns are left out.

@@ -34,7 +34,7 @@ struct Sums {
 }
 
 /// Prints the tables.
-pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
+pub fn report(groups: &Groups, model: &Model, fold: u32) -> Result<(), Box<dyn Error>> {
     let engines = model.engines();
     let names: Vec<&str> = engines.iter().map(Engine::name).collect();
     println!(
@@ -53,7 +53,7 @@ pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
     let mut all = Vec::new();
     for set in GROUPS {
         let test: Vec<&Series> =
-            groups[set].iter().filter(|n| data::is_test(&n.uid)).map(|n| &n.series).collect();
+            groups[set].iter().filter(|n| data::fold(&n.uid) == fold).map(|n| &n.series).collect();
         let sums: Vec<Sums> = test
             .par_iter()
             .map(|s| walk(s, &engines))
@@ -99,7 +99,7 @@ pub fn report(groups: &Groups, model: &Model) -> Result<(), Box<dyn Error>> {
             slack(|s| s.unused_max),
         );
     }
-    cold_start(groups, &engines);
+    cold_start(groups, &engines, fold);
     speed(groups, &engines)
 }
 
@@ -139,13 +139,13 @@ fn walk(
 }
 
 /// Histories cut to one, two and three days before each of seven origins.
-fn cold_start(groups: &Groups, engines: &[Engine]) {
+fn cold_start(groups: &Groups, engines: &[Engine], fold: u32) {
     println!(
         "\ncold start: geometric mean of MAE relative to the seasonal naive with 24 / 48 / 72 h of history"
     );
     for set in GROUPS {
         let test: Vec<&Series> =
-            groups[set].iter().filter(|n| data::is_test(&n.uid)).map(|n| &n.series).collect();
+            groups[set].iter().filter(|n| data::fold(&n.uid) == fold).map(|n| &n.series).collect();
         let of_days = |days: usize| {
             let ratios: Vec<f64> = test.par_iter().filter_map(|s| cold_ratio(s, engines, days)).collect();
             format!("{:.3}", geometric(&ratios).0)
