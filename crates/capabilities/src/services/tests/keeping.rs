@@ -140,7 +140,9 @@ async fn a_kill_in_mid_deploy_is_repaired_at_the_next_start() {
         let here = Here::open(&test).await;
         here.docker("weather").await.unwrap();
         // Made, not started, and nobody has noted it.
-        here.engine.with(|state| drop(state.containers.insert("half".to_owned(), (1, 1, false))));
+        here.engine.with(|state| {
+            state.containers.insert("half".to_owned(), (1, 1, false));
+        });
         let next = Here::again(&test, here.clock.clone(), here.engine.clone());
         for _ in 0..4 {
             next.keep().await;
