@@ -1,5 +1,6 @@
 //! The configuration of the server: each part's section, and the server's own.
 
+use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
@@ -58,6 +59,8 @@ pub struct Config {
     pub planning: PlanningConfig,
     /// How secrets are kept.
     pub secrets: SecretsConfig,
+    /// Who may have an account, and how long a session lasts.
+    pub accounts: AccountsConfig,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
+        self.accounts.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -99,8 +99,18 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         notifications: config.notifications.clone(),
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
+        accounts: config.accounts.clone(),
+        public_url: public_url(config, config.server.port),
         secrets: Resolver::new(data_dir, &config::environment()?),
     })
+}
+
+/// The URL by which people reach the server: the configured one, or its address.
+fn public_url(config: &Config, port: u16) -> String {
+    match config.server.public_url.trim_end_matches('/') {
+        "" => format!("http://{}:{port}", config.server.host),
+        url => url.to_owned(),
+    }
 }
 
 /// Where an operation's command is run.
@@ -165,6 +175,9 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     let folder = DataDir::open(&folder)?;
     let _telemetry = opsroom_core::telemetry::init(&config.log)?;
     let (listener, address) = listeners::bind(&config.server.host, config.server.port).await?;
+    // With port 0 the system chose one, and links in mail must name it.
+    let mut config = config;
+    config.server.port = address.port();
     let opened = Opened::open(&folder, &config).await?;
     let room = opened.room.clone();
     if !address.ip().is_loopback() && !room.identity.has_administrator().await? {

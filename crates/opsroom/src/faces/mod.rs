@@ -7,6 +7,7 @@ pub mod docs;
 pub mod guard;
 pub mod mcp;
 pub mod openapi;
+pub mod pages;
 pub mod raw;
 pub mod rest;
 
@@ -61,6 +62,7 @@ impl Server {
             .merge(raw::routes())
             .merge(docs::routes())
             .merge(console::routes())
+            .merge(pages::routes())
             .with_state(self.clone())
             .merge(mcp::http::routes(self));
         router
