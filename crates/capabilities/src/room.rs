@@ -13,7 +13,7 @@ use opsroom_core::capability::Status;
 use opsroom_core::db::{Applied, DbConfig, Migration};
 use opsroom_core::egress::{Egress, EgressConfig};
 use opsroom_core::events::Events;
-use opsroom_core::files::FilesConfig;
+use opsroom_core::files::{DataDir, FilesConfig};
 use opsroom_core::job::Started;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::metrics::{CallLabels, Metrics};
@@ -29,6 +29,8 @@ use tracing::Instrument;
 use crate::detection::learned::{DetectionConfig, Learned};
 use crate::detection::{self, Detection};
 use crate::health::Health;
+use crate::identity::accounts::Accounts;
+use crate::identity::accounts::config::AccountsConfig;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::{self, Logs, LogsConfig};
@@ -70,6 +72,10 @@ pub struct RoomConfig {
     pub launcher: Option<PathBuf>,
     /// Log lines that are kept, and how they come in.
     pub logs: LogsConfig,
+    /// Who may have an account.
+    pub accounts: AccountsConfig,
+    /// The URL by which people reach the server, for links in mail.
+    pub public_url: String,
 }
 
 /// The room, open for calls.
@@ -158,12 +164,12 @@ impl Room {
     /// room on SQLite holds the data folder's lock.
     pub async fn open(config: &RoomConfig, clock: Clock, lifecycle: Lifecycle) -> Result<Arc<Room>> {
         let database = config.database.open(&config.data_dir).await?;
+        // Before anything is put in it: an empty folder can still be closed to others.
+        DataDir::open(&config.data_dir)?;
         database.migrate(&clock, &migrations()).await?;
         let events = Events::new(clock.clone());
         let metrics = Metrics::default();
         let roots = config.files.open(&config.data_dir)?;
-        let identity =
-            Identity::open(database.clone(), clock.clone(), lifecycle.clone(), &config.data_dir).await?;
         let jobs = Jobs::open(
             database.clone(),
             clock.clone(),
@@ -191,6 +197,24 @@ impl Room {
             egress.clone(),
             config.notifications.clone(),
         )?;
+        let sealing = config.kept_secrets.master_key.clone();
+        let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
+        let identity = Identity::open_with(
+            database.clone(),
+            clock.clone(),
+            lifecycle.clone(),
+            &config.data_dir,
+            config.accounts.clone(),
+        )
+        .await?;
+        let accounts = Accounts::new(
+            identity.clone(),
+            sealer.clone(),
+            notifications.clone(),
+            config.accounts.clone(),
+            &config.public_url,
+        );
+        let mailer = sealer.clone();
         let planning = Planning::open(
             database.clone(),
             clock.clone(),
@@ -220,8 +244,6 @@ impl Room {
             world: world.clone(),
             configured: Vec::new(),
         });
-        let sealing = config.kept_secrets.master_key.clone();
-        let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let kept_secrets = Secrets::open(secrets::Parts {
             db: database.clone(),
             clock: clock.clone(),
@@ -233,8 +255,10 @@ impl Room {
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
         });
+        let mut identity_capability = identity.capability();
+        identity_capability.operations.extend(accounts.operations());
         let mut capabilities = vec![
-            identity.capability(),
+            identity_capability,
             kept_secrets.capability(),
             jobs.capability(),
             logs.capability(),
@@ -281,6 +305,7 @@ impl Room {
             by_name,
             inputs,
         });
+        room.notifications.start_mail(mailer);
         room.start().await?;
         Ok(room)
     }

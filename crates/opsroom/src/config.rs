@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::detection::learned::DetectionConfig;
+use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
@@ -72,6 +73,8 @@ pub struct Config {
     pub services: ServicesConfig,
     /// Log lines that are kept, and how they come in.
     pub logs: LogsConfig,
+    /// Who may have an account, and how long a session lasts.
+    pub accounts: AccountsConfig,
 }
 
 impl Config {
@@ -87,6 +90,7 @@ impl Config {
         self.secrets.validate()?;
         self.services.validate()?;
         self.logs.validate()?;
+        self.accounts.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -100,11 +100,21 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
+        accounts: config.accounts.clone(),
+        public_url: public_url(config, config.server.port),
         secrets: Resolver::new(data_dir, &config::environment()?),
         services: config.services.clone(),
         launcher: std::env::current_exe().ok(),
         logs: config.logs.clone(),
     })
+}
+
+/// The URL by which people reach the server: the configured one, or its address.
+fn public_url(config: &Config, port: u16) -> String {
+    match config.server.public_url.trim_end_matches('/') {
+        "" => format!("http://{}:{port}", config.server.host),
+        url => url.to_owned(),
+    }
 }
 
 /// Where an operation's command is run.
@@ -179,6 +189,9 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
         true => Some(listeners::bind(&config.compatibility.host, config.compatibility.port).await?),
         false => None,
     };
+    // With port 0 the system chose one, and links in mail must name it.
+    let mut config = config;
+    config.server.port = address.port();
     let opened = Opened::open(&folder, &config).await?;
     let room = opened.room.clone();
     let listening = std::iter::once(address).chain(older.iter().map(|(_, address)| *address));

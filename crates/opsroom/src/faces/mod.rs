@@ -9,6 +9,7 @@ pub mod guard;
 pub mod logs;
 pub mod mcp;
 pub mod openapi;
+pub mod pages;
 pub mod raw;
 pub mod rest;
 
@@ -64,6 +65,7 @@ impl Server {
             .merge(logs::routes())
             .merge(docs::routes())
             .merge(console::routes())
+            .merge(pages::routes())
             .with_state(self.clone())
             .merge(mcp::http::routes(self));
         self.guarded(router, "there is no such path; /openapi.json lists them")
