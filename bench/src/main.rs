@@ -8,6 +8,7 @@ mod classification;
 mod detect_file;
 mod detection;
 mod forecasting;
+mod gateway;
 mod parsing;
 mod startup;
 
@@ -20,11 +21,12 @@ fn main() -> ExitCode {
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
+        "gateway" => gateway::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, parsing, \
-             startup"
+            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, gateway, \
+             parsing, startup"
         )),
     };
     match outcome {
