@@ -8,6 +8,7 @@ mod classification;
 mod detect_file;
 mod detection;
 mod forecasting;
+mod gateway;
 mod logs;
 mod parsing;
 mod plans;
@@ -23,12 +24,13 @@ fn main() -> ExitCode {
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
         "logs" => logs::run(&rest),
+        "gateway" => gateway::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, logs, parsing, \
-             plans, startup"
+            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, gateway, \
+             logs, parsing, plans, startup"
         )),
     };
     match outcome {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use opsroom_core::caller::Face;
@@ -21,6 +21,9 @@ use opsroom_core::resolver::Resolver;
 use opsroom_core::seal::{self, Sealer};
 use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
+use opsroom_gateway::Gateway;
+use opsroom_gateway::config::GatewayConfig;
+use opsroom_gateway::seam::{Calls, Finished};
 use opsroom_gateway::world::World;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -62,6 +65,8 @@ pub struct RoomConfig {
     pub planning: PlanningConfig,
     /// Where the data of learned detection are.
     pub detection: DetectionConfig,
+    /// MCP servers behind the gateway.
+    pub gateway: GatewayConfig,
     /// Where references to secrets lead.
     pub secrets: Resolver,
     /// How secrets of our own are kept.
@@ -104,6 +109,10 @@ pub struct Room {
     pub metrics: Metrics,
     /// The process's life.
     pub lifecycle: Lifecycle,
+    /// The way out.
+    pub egress: Egress,
+    /// The MCP gateway, once a face has made it.
+    pub gateway: OnceLock<Gateway>,
     /// Where references to secrets lead.
     pub secrets: Resolver,
     /// Secrets of our own.
@@ -197,6 +206,7 @@ impl Room {
             egress.clone(),
             config.notifications.clone(),
         )?;
+        let way_out = egress.clone();
         let sealing = config.kept_secrets.master_key.clone();
         let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let identity = Identity::open_with(
@@ -234,7 +244,9 @@ impl Room {
             launcher: config.launcher.clone(),
             config: config.services.clone(),
         })?;
-        let world = watch::channel(Arc::new(World::default())).0;
+        let configured = config.gateway.upstreams();
+        let world = World { upstreams: configured.clone(), ..World::default() };
+        let world = watch::channel(Arc::new(world)).0;
         let tools = Tools::open(tools::Parts {
             db: database.clone(),
             clock: clock.clone(),
@@ -242,7 +254,7 @@ impl Room {
             events: events.clone(),
             services: services.clone(),
             world: world.clone(),
-            configured: Vec::new(),
+            configured,
         });
         let kept_secrets = Secrets::open(secrets::Parts {
             db: database.clone(),
@@ -297,6 +309,8 @@ impl Room {
             events,
             metrics,
             lifecycle,
+            egress: way_out,
+            gateway: OnceLock::new(),
             secrets: config.secrets.clone(),
             kept_secrets,
             clock,
@@ -368,6 +382,17 @@ impl Room {
         // What cannot be recorded is not answered as done.
         self.identity.audit(entry).await?;
         answer
+    }
+
+    /// A call of a tool of a service behind the gateway ended: it is counted.
+    pub fn proxied(&self, call: &Finished<'_>) {
+        let labels = CallLabels {
+            operation: "tools/call",
+            face: call.caller.face.as_str(),
+            outcome: call.outcome.as_str(),
+        };
+        self.metrics.count(labels, call.took);
+        self.tools.finished(call);
     }
 
     fn count(&self, operation: &Operation, caller: &Caller, answer: &Result<Answer>, took: Duration) {

@@ -10,6 +10,7 @@ mod example;
 mod faces;
 mod files_cli;
 mod patience;
+mod pipe;
 mod serve;
 
 use std::process::ExitCode;
