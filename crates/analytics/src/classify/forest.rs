@@ -121,13 +121,18 @@ impl Grower<'_> {
         })
     }
 
-    /// The best of a few random cuts; `None` when all counts are equal.
+    /// The best of a few random cuts; `None` when all counts are equal. Events that do not vary here count as
+    /// tried: far down a tree few are left that do, and cuts are nearly random. So trees disagree about counts
+    /// unlike those of training, where sharper ones would be surer than they should.
     fn choose(&mut self, members: &[usize]) -> Option<(u32, f32)> {
         let wanted = (self.events as f64).sqrt().ceil() as usize;
         let mut order: Vec<u32> = (0..self.events as u32).collect();
         self.random.shuffle(&mut order);
-        let (mut tried, mut best): (usize, Option<(f64, u32, f32)>) = (0, None);
-        for event in order {
+        let mut best: Option<(f64, u32, f32)> = None;
+        for (tried, event) in order.into_iter().enumerate() {
+            if tried >= wanted && best.is_some() {
+                break;
+            }
             let counts = || members.iter().map(|&row| at(&self.rows[row].counts, event));
             let (low, high) = (counts().min()?, counts().max()?);
             if low == high {
@@ -138,10 +143,6 @@ impl Grower<'_> {
             let impurity = self.impurity(members, event, cut);
             if best.is_none_or(|(lowest, ..)| impurity < lowest) {
                 best = Some((impurity, event, cut));
-            }
-            tried += 1;
-            if tried == wanted {
-                break;
             }
         }
         best.map(|(_, event, cut)| (event, cut))
