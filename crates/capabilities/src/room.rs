@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use opsroom_core::caller::Face;
@@ -21,7 +21,12 @@ use opsroom_core::resolver::Resolver;
 use opsroom_core::seal::{self, Sealer};
 use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
+use opsroom_gateway::Gateway;
+use opsroom_gateway::config::GatewayConfig;
+use opsroom_gateway::seam::Finished;
+use opsroom_gateway::world::World;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::detection::learned::{DetectionConfig, Learned};
@@ -56,6 +61,8 @@ pub struct RoomConfig {
     pub planning: PlanningConfig,
     /// Where the data of learned detection are.
     pub detection: DetectionConfig,
+    /// MCP servers behind the gateway.
+    pub gateway: GatewayConfig,
     /// Where references to secrets lead.
     pub secrets: Resolver,
     /// How secrets of our own are kept.
@@ -78,6 +85,12 @@ pub struct Room {
     pub metrics: Metrics,
     /// The process's life.
     pub lifecycle: Lifecycle,
+    /// The way out.
+    pub egress: Egress,
+    /// What the MCP gateway serves.
+    pub world: watch::Sender<Arc<World>>,
+    /// The MCP gateway, once a face has made it.
+    pub gateway: OnceLock<Gateway>,
     /// Where references to secrets lead.
     pub secrets: Resolver,
     /// Secrets of our own.
@@ -157,6 +170,8 @@ impl Room {
             egress.clone(),
             config.notifications.clone(),
         )?;
+        let way_out = egress.clone();
+        let world = World { upstreams: config.gateway.upstreams(), ..World::default() };
         let planning = Planning::open(
             database.clone(),
             clock.clone(),
@@ -210,6 +225,9 @@ impl Room {
             events,
             metrics,
             lifecycle,
+            egress: way_out,
+            world: watch::channel(Arc::new(world)).0,
+            gateway: OnceLock::new(),
             secrets: config.secrets.clone(),
             kept_secrets,
             clock,
@@ -280,6 +298,16 @@ impl Room {
         // What cannot be recorded is not answered as done.
         self.identity.audit(entry).await?;
         answer
+    }
+
+    /// A call of a tool of a service behind the gateway ended: it is counted.
+    pub fn proxied(&self, call: &Finished<'_>) {
+        let labels = CallLabels {
+            operation: "tools/call",
+            face: call.caller.face.as_str(),
+            outcome: call.outcome.as_str(),
+        };
+        self.metrics.count(labels, call.took);
     }
 
     fn count(&self, operation: &Operation, caller: &Caller, answer: &Result<Answer>, took: Duration) {

@@ -27,7 +27,8 @@ pub struct World {
 /// A service behind the gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// Its name: in `/mcp/services/{name}`, in `{name}__{tool}` and in the scope `mcp/{name}:{tool}`.
+    /// Its name: in `/mcp/services/{name}`, in `{name}__{tool}` and in the
+    /// scope `tools:execute_tool:{name}__{tool}`.
     /// One to 40 characters of `a-z`, `0-9`, `_` and `-`, without two underscores in a row.
     pub name: String,
     /// The team that it belongs to; callers of other teams do not see it.

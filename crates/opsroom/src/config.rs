@@ -10,6 +10,7 @@ use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
 use opsroom_core::telemetry::TelemetryConfig;
 use opsroom_core::{Error, Result, Secret};
+use opsroom_gateway::config::GatewayConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub egress: EgressConfig,
     /// The server's own log.
     pub log: TelemetryConfig,
+    /// MCP servers behind the gateway.
+    pub gateway: GatewayConfig,
     /// How long work runs.
     pub jobs: JobsConfig,
     /// Where messages to people go.
@@ -73,6 +76,7 @@ impl Config {
         self.compatibility.validate()?;
         self.files.validate()?;
         self.egress.validate()?;
+        self.gateway.validate()?;
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;

@@ -9,6 +9,7 @@ mod documents;
 mod faces;
 mod files_cli;
 mod patience;
+mod pipe;
 mod serve;
 
 use std::process::ExitCode;

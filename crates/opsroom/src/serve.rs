@@ -8,15 +8,13 @@ use axum::Router;
 use axum::serve::{Listener, ListenerExt as _};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Error, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tower::ServiceExt as _;
 
-use crate::faces::Peer;
+use crate::faces::{Peer, Server};
 use crate::patience::{self, Impatient, Use};
 
 /// How long a client may take to send its request's head.
@@ -60,25 +58,25 @@ pub fn bind_socket(data_dir: &Path) -> Result<UnixListener> {
 }
 
 /// Accepts connections on the port until the lifecycle stops.
-pub fn tcp(lifecycle: &Lifecycle, listener: TcpListener, router: Router) {
+pub fn tcp(lifecycle: &Lifecycle, listener: TcpListener, server: &Server, router: Router) {
     // With Nagle's algorithm on, small answers wait 40 ms for the client's acknowledgement.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    accept(lifecycle, "http listener", listener, router, |address| Peer {
+    accept(lifecycle, "http listener", listener, (server.clone(), router), |address| Peer {
         address: Some(address),
         request_id: None,
     });
 }
 
 /// Accepts connections on the socket until the lifecycle stops.
-pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, router: Router) {
-    accept(lifecycle, "socket listener", listener, router, |_| Peer::default());
+pub fn unix(lifecycle: &Lifecycle, listener: UnixListener, server: &Server, router: Router) {
+    accept(lifecycle, "socket listener", listener, (server.clone(), router), |_| Peer::default());
 }
 
 fn accept<L: Listener>(
     lifecycle: &Lifecycle,
     name: &'static str,
     mut listener: L,
-    router: Router,
+    served: (Server, Router),
     peer: fn(L::Addr) -> Peer,
 ) {
     let life = lifecycle.clone();
@@ -92,7 +90,7 @@ fn accept<L: Listener>(
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return Ok(()),
             };
-            connection(&life, stream, router.clone(), peer(address), permit);
+            connection(&life, stream, served.clone(), peer(address), permit);
         }
     });
 }
@@ -100,7 +98,7 @@ fn accept<L: Listener>(
 fn connection<S>(
     life: &Lifecycle,
     stream: S,
-    router: Router,
+    served: (Server, Router),
     peer: Peer,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) where
@@ -109,19 +107,21 @@ fn connection<S>(
     let stop = life.stopping();
     let used = Use::default();
     let watched = used.clone();
-    let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let in_use = watched.begin();
-        request.extensions_mut().insert(peer.clone());
-        let answer = router.clone().oneshot(request.map(axum::body::Body::new));
-        async move { answer.await.map(|answer| answer.map(|body| in_use.until_sent(body))) }
+        let (server, router) = served.clone();
+        let peer = peer.clone();
+        async move {
+            let answer = server.answer(router, peer, request.map(axum::body::Body::new)).await;
+            Ok::<_, std::convert::Infallible>(answer.map(|body| in_use.until_sent(body)))
+        }
     });
     let stream = Impatient::new(stream, patience::STALL);
     let work = async move {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
-        let serving =
-            builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(serving);
         tokio::select! {
             _ended = serving.as_mut() => {}

@@ -112,6 +112,7 @@ pub struct Egress {
     client: reqwest::Client,
     filter: Filter,
     connect_timeout: Duration,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Egress {
@@ -129,12 +130,15 @@ impl Egress {
         config.validate()?;
         let filter = Filter { rules: Arc::new(config.rules()?), lookup };
         let connect_timeout = Duration::from_secs(config.connect_timeout_seconds);
+        let tls = tls(config.ca_file.as_deref())?;
+        let mut http1 = tls.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the client that everything outbound goes through"
         )]
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(config.ca_file.as_deref())?)
+            .tls_backend_preconfigured(tls)
             .dns_resolver(Arc::new(filter.clone()))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -144,7 +148,13 @@ impl Egress {
             .user_agent(concat!("opsroom/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::internal)?;
-        Ok(Self { client, filter, connect_timeout })
+        Ok(Self { client, filter, connect_timeout, tls: Arc::new(http1) })
+    }
+
+    /// How TLS is spoken with the outside (the authorities that are trusted, those of `egress.ca_file`
+    /// included), for who speaks HTTP/1.1 or a protocol on top of it on a dialled connection.
+    pub fn tls_for_http1(&self) -> Arc<rustls::ClientConfig> {
+        self.tls.clone()
     }
 
     /// Whether a request may go to this URL, as far as can be said before its name is looked up: to tell

@@ -56,6 +56,8 @@ enum Command {
     Serve(server::ServeArgs),
     /// Speak MCP on standard input and output, for a client that starts this command
     Mcp,
+    /// Dial out over WebSocket to a remote MCP client, and serve it there
+    Pipe(server::PipeArgs),
     /// Find what is abnormal in a log: files, folders or `-` for standard input
     Detect(files_cli::DetectArgs),
     /// Show the templates of a log's lines
@@ -157,6 +159,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Config(command) => admin::config(&cli.place, command),
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),
+        Command::Pipe(args) => block_on(server::pipe(&cli.place, args)),
         Command::SetupLink => block_on(admin::setup_link(&cli.place)),
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),

@@ -18,6 +18,7 @@ use super::Place;
 use crate::client::Client;
 use crate::config::{Config, NAMES};
 use crate::faces::{Server, compat, mcp};
+use crate::pipe::{self, Served};
 use crate::{demo, serve as listeners};
 
 /// How long running work may take to end after the first signal.
@@ -100,6 +101,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
+        gateway: config.gateway.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
     })
 }
@@ -188,14 +190,17 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
         demo::fill(&room, folder.path()).await?;
     }
     let server = Server::new(room.clone(), config.server.clone());
+    // Services are connected to from the start, not from the first request on.
+    server.gateway()?;
     let router = server.router();
     let mut others = Vec::new();
     if let Some((listener, address)) = older {
-        listeners::tcp(&room.lifecycle, listener, compat::router(&server, &config.compatibility.api_key)?);
+        let older = compat::router(&server, &config.compatibility.api_key)?;
+        listeners::tcp(&room.lifecycle, listener, &server, older);
         others.push(format!("  Older       http://{address}\n"));
     }
-    listeners::tcp(&room.lifecycle, listener, router.clone());
-    listeners::unix(&room.lifecycle, socket, router);
+    listeners::tcp(&room.lifecycle, listener, &server, router.clone());
+    listeners::unix(&room.lifecycle, socket, &server, router);
     tracing::info!(http.address = %address, "listening");
     let base = match config.server.public_url.as_str() {
         "" => format!("http://{address}"),
@@ -296,10 +301,46 @@ pub async fn mcp(place: &Place) -> Result<ExitCode> {
     match backend(place).await? {
         Backend::Remote(client) => mcp::stdio::relay(client).await?,
         Backend::Local(opened) => {
-            let served = mcp::stdio::serve(opened.room.clone()).await;
+            let served = mcp::stdio::serve(opened.room.clone(), &configured(place)?).await;
             opened.close().await?;
             served?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the server is configured, for what a command does without one.
+fn configured(place: &Place) -> Result<crate::config::ServerConfig> {
+    Ok(configuration(place, &data_dir(place)?, Vec::new())?.config.server)
+}
+
+/// Flags of `opsroom pipe`.
+#[derive(clap::Args)]
+pub struct PipeArgs {
+    /// The WebSocket URL of the remote client, such as wss://example.com/mcp/?token=...
+    #[arg(long, env = "MCP_ENDPOINT", value_name = "URL", hide_env_values = true)]
+    endpoint: String,
+}
+
+/// Serves a remote MCP client until a signal.
+pub async fn pipe(place: &Place, args: PipeArgs) -> Result<ExitCode> {
+    let endpoint = opsroom_core::Secret::new(args.endpoint);
+    let mut signals = Signals::new()?;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let backend = backend(place).await?;
+    let folder = data_dir(place)?;
+    let config = configuration(place, &folder, Vec::new())?.config;
+    let egress = opsroom_core::egress::Egress::new(&config.egress)?;
+    let served = match &backend {
+        Backend::Remote(client) => Served::Server(client.clone()),
+        Backend::Local(opened) => Served::Here(mcp::gateway(&opened.room, &config.server)?),
+    };
+    let ended = tokio::select! {
+        ended = pipe::run(&endpoint, served, &egress, stop) => ended,
+        () = signals.next() => Ok(()),
+    };
+    if let Backend::Local(opened) = backend {
+        opened.close().await?;
+    }
+    ended.map(|()| ExitCode::SUCCESS)
 }

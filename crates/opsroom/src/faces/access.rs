@@ -15,7 +15,8 @@ use tracing::Instrument;
 
 use super::Peer;
 
-const REQUEST_ID: &str = "x-request-id";
+/// The header of a request's id.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// Gives a request its id and its span, and writes its line when it is answered.
 pub async fn log(mut request: Request, next: Next) -> Response {
@@ -63,7 +64,7 @@ pub async fn mark(route: Option<MatchedPath>, request: Request, next: Next) -> R
 struct Route(String);
 
 /// The caller's own id, when it is one that can stand anywhere.
-fn known_id(headers: &HeaderMap) -> Option<String> {
+pub fn known_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
     ((1..=128).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())

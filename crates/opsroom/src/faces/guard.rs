@@ -20,13 +20,27 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Checks a request and dresses its answer.
 pub async fn check(State(server): State<Server>, request: Request, next: Next) -> Response {
-    let local = request.extensions().get::<Peer>().is_some_and(|peer| peer.address.is_none());
-    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let refusal = if local { None } else { refusal(&server.config, authority.as_deref(), request.headers()) };
-    dress(match refusal {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let refused = refused(&server, &peer.unwrap_or(UNKNOWN), &request);
+    dress(match refused {
         None => next.run(request).await,
-        Some((status, message)) => (status, Failure(Error::forbidden(message)).body()).into_response(),
+        Some(refused) => refused,
     })
+}
+
+/// Whoever did not come by a listener of ours is checked like anybody from outside.
+const UNKNOWN: Peer = Peer {
+    address: Some(std::net::SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0)),
+    request_id: None,
+};
+
+/// The refusal of a request that is not for this server, or comes from where it may not.
+pub fn refused(server: &Server, peer: &Peer, request: &Request) -> Option<Response> {
+    // What comes by the socket in the data folder was let in by the file system.
+    peer.address?;
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let (status, message) = refusal(&server.config, authority, request.headers())?;
+    Some((status, Failure(Error::forbidden(message)).body()).into_response())
 }
 
 /// Why a request is not for this server, or not from where it may come.
@@ -79,7 +93,8 @@ fn known_host(config: &ServerConfig, host: &str) -> bool {
         || config.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name) || allowed == host)
 }
 
-fn dress(mut answer: Response) -> Response {
+/// What every answer carries.
+pub fn dress(mut answer: Response) -> Response {
     let headers = answer.headers_mut();
     let set = [
         ("x-content-type-options", "nosniff"),

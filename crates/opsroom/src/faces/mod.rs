@@ -14,11 +14,13 @@ pub mod rest;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::response::IntoResponse;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use opsroom_capabilities::room::Room;
 use opsroom_core::Error;
+use opsroom_gateway::Gateway;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
@@ -32,6 +34,8 @@ pub struct Server {
     /// How it is served.
     pub config: Arc<ServerConfig>,
     openapi: Arc<OnceLock<Bytes>>,
+    /// The open streams of old MCP clients.
+    pub streams: mcp::Streams,
 }
 
 /// How a request came in; put into each by the listener.
@@ -46,7 +50,7 @@ pub struct Peer {
 impl Server {
     /// Serves this room.
     pub fn new(room: Arc<Room>, config: ServerConfig) -> Self {
-        Self { room, config: Arc::new(config), openapi: Arc::default() }
+        Self { room, config: Arc::new(config), openapi: Arc::default(), streams: mcp::Streams::default() }
     }
 
     /// The text of the OpenAPI document, made when it is first asked for: as a tree it is larger than all
@@ -56,14 +60,29 @@ impl Server {
         self.openapi.get_or_init(text).clone()
     }
 
-    /// Every route: the operations', the raw ones, MCP, and the documents.
+    /// The MCP gateway.
+    pub fn gateway(&self) -> opsroom_core::Result<Gateway> {
+        mcp::gateway(&self.room, &self.config)
+    }
+
+    /// Answers a request: an MCP endpoint's directly, the others by the router.
+    pub async fn answer(&self, router: Router, peer: Peer, mut request: Request) -> Response {
+        match mcp::http::endpoint(request.uri().path()) {
+            Some(endpoint) => mcp::http::serve(self, endpoint, &peer, request).await,
+            None => {
+                request.extensions_mut().insert(peer);
+                router.oneshot(request).await.unwrap_or_else(|never| match never {})
+            }
+        }
+    }
+
+    /// Every route but MCP's: the operations', the raw ones, and the documents.
     pub fn router(&self) -> Router {
         let router = rest::routes(self)
             .merge(raw::routes())
             .merge(docs::routes())
             .merge(console::routes())
-            .with_state(self.clone())
-            .merge(mcp::http::routes(self));
+            .with_state(self.clone());
         self.guarded(router, "there is no such path; /openapi.json lists them")
     }
 

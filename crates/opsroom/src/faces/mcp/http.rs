@@ -1,47 +1,122 @@
-//! `/mcp` over HTTP: a key first, then the protocol.
+//! The MCP endpoints over HTTP: a key first, then the protocol.
+//!
+//! They are answered before the router and its layers: what passes through is to cost little. What those
+//! layers do for every route is done here too: `Host` and `Origin`, the key, the headers of every answer,
+//! a panic that becomes an answer.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::http::{Method, Request, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use futures_util::FutureExt;
 use opsroom_core::caller::Face;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use rmcp::transport::streamable_http_server::tower::{StreamableHttpServerConfig, StreamableHttpService};
+use opsroom_core::{Caller, Error};
+use opsroom_gateway::View;
 
-use super::McpServer;
-use crate::faces::rest::Failure;
-use crate::faces::{Peer, Server, auth, rest};
+use crate::faces::rest::{self, Failure};
+use crate::faces::{Peer, Server, access, auth, guard};
 
-/// The endpoint. `Host` and `Origin` are checked for every route by the guard.
-pub fn routes(server: &Server) -> Router {
-    let room = server.room.clone();
-    let mut config = StreamableHttpServerConfig::default().disable_allowed_hosts();
-    config.max_request_body_bytes = server.config.max_body_bytes;
-    config.cancellation_token = server.room.lifecycle.stopping();
-    let factory = move || Ok(McpServer::for_requests(room.clone()));
-    let service = StreamableHttpService::new(factory, Arc::new(LocalSessionManager::default()), config);
-    Router::new()
-        .route_service("/mcp", service)
-        .layer(axum::middleware::from_fn_with_state(server.clone(), authenticated))
+use super::old;
+
+/// A path of the MCP endpoints.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Streamable HTTP.
+    Mcp(View),
+    /// The event stream of 2024-11-05.
+    Sse,
+    /// Where its messages are posted.
+    Messages,
 }
 
-async fn authenticated(
-    State(server): State<Server>,
-    Extension(peer): Extension<Peer>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match auth::caller(&server, request.headers(), &peer, Face::Mcp).await {
-        Ok(caller) => request.extensions_mut().insert(caller),
+/// The endpoint at this path; `None` for the paths of the router.
+pub fn endpoint(path: &str) -> Option<Endpoint> {
+    let name = |text: &str| {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        (!text.is_empty() && text.bytes().all(good)).then(|| text.to_owned())
+    };
+    match path.strip_suffix('/').unwrap_or(path) {
+        "/mcp" => Some(Endpoint::Mcp(View::All)),
+        "/sse" => Some(Endpoint::Sse),
+        "/messages" => Some(Endpoint::Messages),
+        other => {
+            if let Some(service) = other.strip_prefix("/mcp/services/") {
+                return name(service).map(View::Service).map(Endpoint::Mcp);
+            }
+            other.strip_prefix("/mcp/profiles/").and_then(name).map(View::Profile).map(Endpoint::Mcp)
+        }
+    }
+}
+
+/// Answers a request to an endpoint.
+pub async fn serve(server: &Server, endpoint: Endpoint, peer: &Peer, request: Request<Body>) -> Response {
+    let id = access::known_id(request.headers());
+    let answer = AssertUnwindSafe(answer(server, endpoint, peer, request)).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| Failure(Error::internal("a handler panicked")).into_response());
+    let mut answer = guard::dress(answer);
+    if let Some(id) = id
+        && let Ok(value) = header::HeaderValue::from_str(&id)
+    {
+        answer.headers_mut().insert(access::REQUEST_ID, value);
+    }
+    answer
+}
+
+async fn answer(server: &Server, endpoint: Endpoint, peer: &Peer, request: Request<Body>) -> Response {
+    if let Some(refused) = guard::refused(server, peer, &request) {
+        return refused;
+    }
+    let caller = match auth::caller(server, request.headers(), peer, Face::Mcp).await {
+        Ok(caller) => Caller { request_id: access::known_id(request.headers()), ..caller },
         Err(error) => return Failure(error).into_response(),
     };
-    // Read here, within the limits of every body: the SDK would wait for it without an end.
+    let gateway = match server.gateway() {
+        Ok(gateway) => gateway,
+        Err(error) => return Failure(error).into_response(),
+    };
+    match endpoint {
+        Endpoint::Mcp(view) => {
+            let request = match read(server, request).await {
+                Ok(request) => request,
+                Err(refusal) => return refusal,
+            };
+            gateway.handle(request, caller, view).await.map(Body::new)
+        }
+        Endpoint::Sse => old::open(server, &gateway, caller, request.method()),
+        Endpoint::Messages => old::post(server, caller, request).await,
+    }
+}
+
+/// A body that says how long it is and is longer than what is taken is read to its end, within bounds: a
+/// client that is still sending would see a broken connection in place of the answer.
+async fn read(server: &Server, request: Request<Body>) -> Result<Request<Body>, Response> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if request.method() != Method::POST || length.is_none_or(|length| length <= server.config.max_body_bytes)
+    {
+        return Ok(request);
+    }
     let (head, body) = request.into_parts();
-    match rest::bytes(&server, &head.headers, body).await {
-        Ok(bytes) => next.run(Request::from_parts(head, Body::from(bytes))).await,
-        Err(refusal) => refusal.into_response(),
+    match rest::bytes(server, &head.headers, body).await {
+        Ok(bytes) => Ok(Request::from_parts(head, Body::from(bytes))),
+        Err(refusal) => Err(refusal.into_response()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_an_endpoint_or_none() {
+        let service = |name: &str| Some(Endpoint::Mcp(View::Service(name.to_owned())));
+        assert_eq!(endpoint("/mcp"), Some(Endpoint::Mcp(View::All)));
+        assert_eq!(endpoint("/mcp/"), Some(Endpoint::Mcp(View::All)));
+        assert_eq!(endpoint("/mcp/services/time"), service("time"));
+        assert_eq!(endpoint("/messages/"), Some(Endpoint::Messages));
+        for path in ["/mcpx", "/mcp/services", "/mcp/services/a/b", "/mcp/services/%2e", "/health", "/"] {
+            assert_eq!(endpoint(path), None, "{path}");
+        }
     }
 }
