@@ -36,9 +36,8 @@ const UNKNOWN: Peer = Peer {
 
 /// The refusal of a request that is not for this server, or comes from where it may not.
 pub fn refused(server: &Server, peer: &Peer, request: &Request) -> Option<Response> {
-    if peer.address.is_none() {
-        return None;
-    }
+    // What comes by the socket in the data folder was let in by the file system.
+    peer.address?;
     let authority = request.uri().authority().map(|authority| authority.as_str());
     let (status, message) = refusal(&server.config, authority, request.headers())?;
     Some((status, Failure(Error::forbidden(message)).body()).into_response())

@@ -27,10 +27,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The streams that are open. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<HashMap<String, (String, Arc<Conversation>)>>>);
+pub struct Streams(Arc<Mutex<Open>>);
+
+/// Who opened each stream, and its conversation, by the stream's id.
+type Open = HashMap<String, (String, Arc<Conversation>)>;
 
 impl Streams {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, Arc<Conversation>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
