@@ -82,6 +82,7 @@ pub async fn start_service(services: Services, call: Call, input: StartService) 
         // It runs, or is about to: nothing more to begin.
         return services.acted(&it, None, input.wait_seconds).await;
     }
+    services.renew(&it).await?;
     let deployment = services.wish(&it, Desired::Running, Status::Pending, Some("start")).await?;
     services.acted(&it, deployment, input.wait_seconds).await
 }
@@ -99,11 +100,7 @@ pub async fn stop_service(services: Services, call: Call, input: StopService) ->
 pub async fn restart_service(services: Services, call: Call, input: RestartService) -> Result<ServiceAction> {
     let it = services.find(&call.caller, &input.id).await?;
     may_run(&call, &it)?;
-    let inner = &services.inner;
-    // A new generation is what the keeper starts anew, after a crash of ours as well.
-    if !inner.store.change(&it, &it.name, &it.slug, &it.spec, inner.clock.now()).await? {
-        return Err(Error::conflict(format!("the service `{}` is being changed; try again", it.name)));
-    }
+    services.renew(&it).await?;
     let deployment = services.wish(&it, Desired::Running, Status::Restarting, Some("restart")).await?;
     services.acted(&it, deployment, input.wait_seconds).await
 }
@@ -135,6 +132,16 @@ fn may_run(call: &Call, it: &Service) -> Result<()> {
 }
 
 impl Services {
+    /// A new generation: what is there of the one before did not crash, it is out of date. That holds after
+    /// a crash of ours as well.
+    async fn renew(&self, it: &Service) -> Result<()> {
+        let inner = &self.inner;
+        if inner.store.change(it, &it.name, &it.slug, &it.spec, inner.clock.now()).await? {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("the service `{}` is being changed; try again", it.name)))
+    }
+
     async fn wish(
         &self,
         it: &Service,
