@@ -61,8 +61,15 @@ fn unique_name() -> String {
     format!("opsroom_{random}_{}", NEXT.fetch_add(1, Ordering::SeqCst))
 }
 
+/// A temporary folder that is its owner's alone, as a data folder is.
+fn private_folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let private = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(private).tempdir().expect("a temporary folder can be made")
+}
+
 async fn open(config: DbConfig) -> TestDb {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = private_folder();
     let config = DbConfig { max_connections: 3, ..config };
     let db = config.open(folder.path()).await.expect("the database opens");
     TestDb { db, config, folder }

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
+use opsroom_core::{Clock, Time};
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::transport::StreamableHttpClientTransport;
@@ -24,6 +26,13 @@ fn log() -> String {
         )
     };
     (0..200).map(line).collect()
+}
+
+/// The same with times within the last hour, the same for every server of this run.
+fn timed_log() -> String {
+    static START: LazyLock<Time> = LazyLock::new(|| Clock::System.now().plus_seconds(-3600));
+    let line = |(n, line): (usize, &str)| format!("{} {line}\n", START.plus_seconds(n as i64).to_rfc3339());
+    log().lines().enumerate().map(line).collect()
 }
 
 /// Sequences of events; those with event 5 are anomalies.
@@ -254,7 +263,7 @@ fn story() -> Vec<(&'static str, Value)> {
         ("list_sessions", json!({})),
         ("end_session", json!({ "id": "nothing" })),
         ("logout", json!({})),
-        ("delete_profile", json!({ "password": "x" })),
+        ("delete_account", json!({ "password": "x" })),
         ("delete_user", json!({ "id": "$user" })),
         ("detect_anomalies", json!({ "text": log(), "limit": 3 })),
         ("detect_anomalies", json!({ "text": log(), "session": "(" })),
@@ -276,7 +285,7 @@ fn story() -> Vec<(&'static str, Value)> {
         ("delete_model", json!({ "model_path": "kept" })),
         ("analyze_logs", json!({ "text": log() })),
         ("list_log_templates", json!({ "text": log() })),
-        ("ingest_logs", json!({ "text": log(), "service": "shop" })),
+        ("ingest_logs", json!({ "text": timed_log(), "service": "shop" })),
         ("ingest_logs", json!({})),
         ("search_logs", json!({ "query": "service:shop NOT nothing", "limit": 3, "context": 1 })),
         ("search_logs", json!({ "query": "\"open" })),

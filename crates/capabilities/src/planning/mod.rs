@@ -76,6 +76,8 @@ pub struct Planning {
     models: Models,
     egress: Egress,
     arrived: Arc<Notify>,
+    /// Held while arrivals are looked at.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Planning {
@@ -110,7 +112,18 @@ impl Planning {
         };
         let (config, models) = (Arc::new(config), Models::default());
         let arrived = Arc::new(Notify::new());
-        Ok(Self { store, clock, events, notifications, source, config, models, egress, arrived })
+        Ok(Self {
+            store,
+            clock,
+            events,
+            notifications,
+            source,
+            config,
+            models,
+            egress,
+            arrived,
+            looking: Arc::default(),
+        })
     }
 
     /// What this folder brings to the program.

@@ -53,9 +53,12 @@ async fn what_lasts_is_told_when_it_begins_and_not_with_every_hour() {
     // The clock runs on while hours of the past arrive: none is from the future.
     assert_eq!(send(1, 381).await, 0);
     assert_eq!(send(381, 382).await, 1, "the first hour of another level is a spike");
+    let mut counts = Vec::new();
     for hour in 382..390 {
-        assert_eq!(send(hour, hour + 1).await, 1, "hour {hour} is like the one before");
+        counts.push(send(hour, hour + 1).await);
     }
+    // After some hours it is no spike but a level: that is told as well, once.
+    assert!(counts.is_sorted() && counts.iter().all(|count| (1..=2).contains(count)), "{counts:?}");
 }
 
 #[tokio::test]
@@ -83,6 +86,7 @@ async fn what_arrived_before_a_crash_is_looked_at_after_it() {
     let before = {
         let room = room(&test, config.clone()).await;
         ingest(&room, "shop", "avg_cpu", csv(400, jump)).await;
+        room.lifecycle.finish(std::time::Duration::from_secs(10)).await.unwrap();
         room.events.listen(Some(0)).0.iter().filter(|event| event.topic == "planning.anomaly").count()
     };
     let room = room(&test, config).await;

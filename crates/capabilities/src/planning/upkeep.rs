@@ -52,6 +52,8 @@ impl Planning {
     /// # Errors
     /// Those of the database; what was not looked at stays for the next time.
     pub async fn look_at_arrivals(&self) -> Result<()> {
+        // Two at once would tell the same twice.
+        let _one_at_a_time = self.looking.lock().await;
         loop {
             let arrivals = self.store.arrivals(TOGETHER).await?;
             for arrived in &arrivals {

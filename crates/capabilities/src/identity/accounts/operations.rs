@@ -23,7 +23,7 @@ pub(super) fn all(accounts: &Accounts) -> Vec<Operation> {
     let own = vec![
         operation!("get_profile", Read, "GET /auth/profile", own::profile),
         operation!("update_profile", Write, "PUT /auth/profile", own::update),
-        operation!("delete_profile", Destroy, "POST /auth/delete", own::delete),
+        operation!("delete_account", Destroy, "POST /auth/delete", own::delete),
         operation!("change_password", Write, "POST /auth/password", own::change_password),
         operation!("change_email", Write, "POST /auth/email", own::change_email),
         operation!("enable_two_factor", Reveal, "POST /auth/two-factor", own::enable_two_factor),

@@ -312,10 +312,14 @@ mod tests {
 
     #[test]
     fn values_that_are_too_deep_are_refused() {
+        // A list in a list, and so on: `value.array_value.values`, each with its length as a varint.
+        let wrap = |tag: u8, inner: &[u8]| {
+            let length = [(inner.len() & 0x7f | 0x80) as u8, (inner.len() >> 7) as u8];
+            [&[tag][..], &length, inner].concat()
+        };
         let mut deep = vec![0x0a, 0];
         for _ in 0..40 {
-            let list = [&[0x0a, deep.len() as u8][..], &deep].concat();
-            deep = [&[0x2a, list.len() as u8][..], &list].concat();
+            deep = wrap(0x2a, &wrap(0x0a, &deep));
         }
         assert!(value(&deep, 0).unwrap_err().message.contains("deeper"));
         assert!(json(b"{}", &mut Gather::at(1)).is_err() && json(b"{", &mut Gather::at(1)).is_err());
