@@ -32,6 +32,8 @@ use tracing::Instrument;
 use crate::detection::learned::{DetectionConfig, Learned};
 use crate::detection::{self, Detection};
 use crate::health::Health;
+use crate::identity::accounts::Accounts;
+use crate::identity::accounts::config::AccountsConfig;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::Logs;
@@ -67,6 +69,10 @@ pub struct RoomConfig {
     pub secrets: Resolver,
     /// How secrets of our own are kept.
     pub kept_secrets: SecretsConfig,
+    /// Who may have an account.
+    pub accounts: AccountsConfig,
+    /// The URL by which people reach the server, for links in mail.
+    pub public_url: String,
 }
 
 /// The room, open for calls.
@@ -152,8 +158,6 @@ impl Room {
         let events = Events::new(clock.clone());
         let metrics = Metrics::default();
         let roots = config.files.open(&config.data_dir)?;
-        let identity =
-            Identity::open(database.clone(), clock.clone(), lifecycle.clone(), &config.data_dir).await?;
         let jobs = Jobs::open(
             database.clone(),
             clock.clone(),
@@ -172,6 +176,24 @@ impl Room {
         )?;
         let way_out = egress.clone();
         let world = World { upstreams: config.gateway.upstreams(), ..World::default() };
+        let sealing = config.kept_secrets.master_key.clone();
+        let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
+        let identity = Identity::open_with(
+            database.clone(),
+            clock.clone(),
+            lifecycle.clone(),
+            &config.data_dir,
+            config.accounts.clone(),
+        )
+        .await?;
+        let accounts = Accounts::new(
+            identity.clone(),
+            sealer.clone(),
+            notifications.clone(),
+            config.accounts.clone(),
+            &config.public_url,
+        );
+        let mailer = sealer.clone();
         let planning = Planning::open(
             database.clone(),
             clock.clone(),
@@ -180,8 +202,6 @@ impl Room {
             egress.clone(),
             config.planning.clone(),
         )?;
-        let sealing = config.kept_secrets.master_key.clone();
-        let sealer = Sealer::new(database.clone(), clock.clone(), egress.clone(), sealing, &config.data_dir);
         let kept_secrets = Secrets::open(secrets::Parts {
             db: database.clone(),
             clock: clock.clone(),
@@ -193,8 +213,10 @@ impl Room {
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
         });
+        let mut identity_capability = identity.capability();
+        identity_capability.operations.extend(accounts.operations());
         let mut capabilities = vec![
-            identity.capability(),
+            identity_capability,
             kept_secrets.capability(),
             jobs.capability(),
             Logs::new(roots.clone()).capability(),
@@ -236,6 +258,7 @@ impl Room {
             by_name,
             inputs,
         });
+        room.notifications.start_mail(mailer);
         room.start().await?;
         Ok(room)
     }

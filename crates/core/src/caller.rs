@@ -177,7 +177,7 @@ impl Face {
 /// Who is calling: proven by authentication, and carried by every call.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// What is kept in `created_by` and in the audit trail: `key:<id>`, `operator`, later `user:<id>`.
+    /// What is kept in `created_by` and in the audit trail: `key:<id>`, `user:<id>`, `operator`.
     pub subject: String,
     /// The name a person knows it by.
     pub name: String,
@@ -187,6 +187,8 @@ pub struct Caller {
     pub scopes: Option<Vec<Scope>>,
     /// The teams whose resources the caller may see; the first owns what it creates.
     pub teams: Vec<String>,
+    /// The id of the session of a person who logged in.
+    pub session: Option<String>,
     /// By which face the call came.
     pub face: Face,
     /// The network address, where there is one.
@@ -204,6 +206,7 @@ impl Caller {
             role: Role::Administrator,
             scopes: None,
             teams: vec![DEFAULT_TEAM.to_owned()],
+            session: None,
             face,
             address: None,
             request_id: None,
@@ -218,6 +221,7 @@ impl Caller {
             role: Role::Viewer,
             scopes: Some(Vec::new()),
             teams: Vec::new(),
+            session: None,
             face,
             address,
             request_id: None,

@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::detection::learned::DetectionConfig;
+use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
@@ -66,6 +67,8 @@ pub struct Config {
     pub detection: DetectionConfig,
     /// A listener for programs of the first LogRobust server.
     pub compatibility: CompatibilityConfig,
+    /// Who may have an account, and how long a session lasts.
+    pub accounts: AccountsConfig,
 }
 
 impl Config {
@@ -80,6 +83,7 @@ impl Config {
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
+        self.accounts.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

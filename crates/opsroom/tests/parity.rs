@@ -229,6 +229,33 @@ fn story() -> Vec<(&'static str, Value)> {
         ("get_api_key", json!({ "id": "nobody" })),
         ("revoke_api_key", json!({ "id": "$key" })),
         ("exchange_setup_token", json!({ "token": "ops_0" })),
+        (
+            "signup",
+            json!({ "username": "ada", "email": "ada@example.com", "password": "correct horse battery" }),
+        ),
+        (
+            "set_up",
+            json!({ "token": "ops_0", "username": "ada", "email": "ada@example.com", "password": "correct horse battery" }),
+        ),
+        ("request_password_reset", json!({ "email": "nobody@example.com" })),
+        ("reset_password", json!({ "token": "omt_0", "password": "correct horse battery" })),
+        ("verify_email", json!({ "token": "omt_0" })),
+        ("create_user", json!({ "username": "ada", "email": "ada@example.com", "role": "operator" })),
+        ("create_user", json!({ "username": "ada", "email": "ada@example.com" })),
+        ("create_user", json!({ "username": "a b", "email": "ada@example.com" })),
+        ("list_users", json!({})),
+        ("get_user", json!({ "id": "$user" })),
+        ("update_user", json!({ "id": "$user", "role": "viewer" })),
+        ("get_profile", json!({})),
+        ("update_profile", json!({ "full_name": "Ada" })),
+        ("change_password", json!({ "password": "x", "new_password": "y" })),
+        ("change_email", json!({ "password": "x", "email": "ada@example.com" })),
+        ("disable_two_factor", json!({ "password": "x" })),
+        ("list_sessions", json!({})),
+        ("end_session", json!({ "id": "nothing" })),
+        ("logout", json!({})),
+        ("delete_profile", json!({ "password": "x" })),
+        ("delete_user", json!({ "id": "$user" })),
         ("detect_anomalies", json!({ "text": log(), "limit": 3 })),
         ("detect_anomalies", json!({ "text": log(), "session": "(" })),
         ("detect_anomalies", json!({ "path": "../../etc/passwd" })),
@@ -309,7 +336,8 @@ fn story() -> Vec<(&'static str, Value)> {
 }
 
 /// Operations whose answers over MCP differ by design: what a `Reveal` shows is withheld there.
-const WITHHELD: [&str; 3] = ["create_setup_token", "get_secret", "grant_secret"];
+const WITHHELD: [&str; 6] =
+    ["create_setup_token", "get_secret", "grant_secret", "login", "enable_two_factor", "confirm_two_factor"];
 
 async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, String>)> {
     let mut known = Map::new();
@@ -324,6 +352,7 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
         if let Ok(answer) = &answer {
             match operation {
                 "create_api_key" => drop(known.insert("$key".to_owned(), answer["api_key"]["id"].clone())),
+                "create_user" => drop(known.insert("$user".to_owned(), answer["user"]["id"].clone())),
                 "list_jobs" => drop(known.insert("$job".to_owned(), answer["items"][0]["id"].clone())),
                 "create_schedule" => drop(known.insert("$schedule".to_owned(), answer["id"].clone())),
                 _ => {}
@@ -336,7 +365,8 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
-    const DIFFER: [&str; 14] = [
+    const DIFFER: [&str; 15] = [
+        "invitation",
         "took_seconds",
         "face",
         "uptime_seconds",

@@ -11,7 +11,7 @@ const LARGEST_FILE: usize = 30_000;
 /// Which capability may use which other one; `room` wires them all.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("health", &[]),
-    ("identity", &[]),
+    ("identity", &["notifications"]),
     ("jobs", &[]),
     ("logs", &[]),
     ("detection", &["logs"]),

@@ -3,6 +3,8 @@
 use opsroom_core::caller::Face;
 use opsroom_core::{Caller, Error, Result};
 
+use super::accounts::SESSION_PREFIX;
+use super::accounts::people::caller_of_user;
 use super::cache::LiveKey;
 use super::{Identity, KEY_PREFIX, OPERATOR_PREFIX};
 
@@ -28,6 +30,12 @@ impl Identity {
         {
             return Ok(caller_of_key(&key, face, address));
         }
+        if is_token(token, SESSION_PREFIX)
+            && let Some(present) = self.people.find(token).await?
+        {
+            let caller = caller_of_user(&present.user, face, address);
+            return Ok(Caller { session: Some(present.session), ..caller });
+        }
         tracing::warn!(address, face = face.as_str(), "an attempt to authenticate failed");
         Err(Error::unauthenticated(
             "this needs a valid API key: send the header `Authorization: Bearer opk_...`; an administrator \
@@ -43,6 +51,9 @@ impl Identity {
         if subject == "operator" {
             return Some(Caller::operator(face));
         }
+        if let Some(id) = subject.strip_prefix("user:") {
+            return self.people.user(id).map(|user| caller_of_user(&user, face, None));
+        }
         let key = self.cache.get(subject.strip_prefix("key:")?)?;
         let now = self.clock.now();
         key.expires_at.is_none_or(|end| now < end).then(|| caller_of_key(&key, face, None))
@@ -56,6 +67,7 @@ fn caller_of_key(key: &LiveKey, face: Face, address: Option<String>) -> Caller {
         role: key.role,
         scopes: key.scopes.clone(),
         teams: vec![key.team_id.clone()],
+        session: None,
         face,
         address,
         request_id: None,

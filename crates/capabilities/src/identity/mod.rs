@@ -10,6 +10,7 @@
 //! list is narrowed to the caller's teams; a call is let in without asking the database; what cannot be
 //! written to the trail is not answered.
 
+pub mod accounts;
 pub mod audit;
 mod authenticate;
 mod cache;
@@ -40,6 +41,8 @@ pub use operator::OPERATOR_FILE;
 pub use setup::SETUP_SECONDS;
 pub use store::MIGRATIONS;
 
+use accounts::config::AccountsConfig;
+use accounts::people::People;
 use cache::KeyCache;
 use calls::Calls;
 use throttle::Throttle;
@@ -56,6 +59,9 @@ pub const SETUP_PREFIX: &str = "ops_";
 /// How often uses of keys are written, in rounds of three seconds.
 const ROUNDS: u32 = 4;
 
+/// How often sessions that are over are removed, in the same rounds.
+const OLD_SESSIONS: u32 = 200;
+
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
@@ -67,25 +73,41 @@ pub struct Identity {
     calls: Calls,
     throttle: Arc<Throttle>,
     operator: Arc<RwLock<Option<cache::Hash>>>,
+    people: Arc<People>,
+    lifecycle: Lifecycle,
 }
 
 impl Identity {
     /// Opens the service on a database that has the tables of [`MIGRATIONS`], and reads the keys.
     pub async fn open(db: Db, clock: Clock, lifecycle: Lifecycle, data_dir: &Path) -> Result<Self> {
+        Self::open_with(db, clock, lifecycle, data_dir, AccountsConfig::default()).await
+    }
+
+    /// The same, with how long sessions last.
+    pub async fn open_with(
+        db: Db,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        data_dir: &Path,
+        accounts: AccountsConfig,
+    ) -> Result<Self> {
         let identity = Self {
             cache: Arc::new(KeyCache::new(db.clone(), clock.clone())),
             trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone()),
             calls: Calls::new(db.clone(), clock.clone(), lifecycle.clone()),
             throttle: Arc::default(),
             operator: Arc::default(),
+            people: Arc::new(People::new(db.clone(), clock.clone(), accounts)),
+            lifecycle: lifecycle.clone(),
             data_dir: PathBuf::from(data_dir).into(),
             db,
             clock,
         };
         identity.cache.refresh().await?;
-        let (cache, stop) = (identity.cache.clone(), lifecycle.stopping());
+        identity.people.refresh().await?;
+        let (cache, people, stop) = (identity.cache.clone(), identity.people.clone(), lifecycle.stopping());
         lifecycle.spawn("api keys", async move {
-            keep_fresh(&cache, &stop).await;
+            keep_fresh(&cache, &people, &stop).await;
             Ok(())
         });
         Ok(identity)
@@ -188,7 +210,7 @@ fn calls_state(dropped: u64) -> Component {
 
 /// Asks every few seconds whether another server changed a key, and writes now and then when keys were
 /// used. Trouble is logged and tried again: calls are refused by the cache when it lasts.
-async fn keep_fresh(cache: &KeyCache, stop: &CancellationToken) {
+async fn keep_fresh(cache: &KeyCache, people: &People, stop: &CancellationToken) {
     let mut failing = false;
     for round in 1u32.. {
         let stopping = tokio::select! {
@@ -197,12 +219,15 @@ async fn keep_fresh(cache: &KeyCache, stop: &CancellationToken) {
         };
         let mut result = Ok(());
         if stopping || round % ROUNDS == 0 {
-            result = cache.write_last_used().await;
+            result = cache.write_last_used().await.and(people.write_seen().await);
+        }
+        if !stopping && round % OLD_SESSIONS == 0 {
+            result = result.and(people.remove_old().await);
         }
         if stopping {
             return;
         }
-        let result = result.and(cache.refresh().await);
+        let result = result.and(cache.refresh().await).and(people.refresh().await);
         if let Err(error) = &result
             && !failing
         {

@@ -17,7 +17,8 @@ impl Identity {
     /// Whether there is a key that may do everything. While there is none, the server must not be
     /// reachable from other machines.
     pub async fn has_administrator(&self) -> Result<bool> {
-        store::keys::has_administrator(&self.db, self.clock.now()).await
+        let key = store::keys::has_administrator(&self.db, self.clock.now()).await?;
+        Ok(key || store::users::has_administrator_now(&self.db).await?)
     }
 
     /// A new setup token, `ops_` and 64 hexadecimal digits, for 15 minutes and one use; the one before
@@ -29,7 +30,9 @@ impl Identity {
         let now = self.clock.now();
         let token = new_token(SETUP_PREFIX);
         let mut on = self.db.begin().await?;
-        if store::keys::has_administrator_on(&mut on, now).await? {
+        if store::keys::has_administrator_on(&mut on, now).await?
+            || store::users::has_administrator(&mut on).await?
+        {
             return Err(there_is_one());
         }
         let expires = now.plus_seconds(SETUP_SECONDS);
@@ -52,12 +55,43 @@ impl Identity {
             self.cache.changed().await;
             return Ok(created);
         }
-        self.throttle.failed(address.as_deref(), self.clock.now())?;
+        Err(self.wrong_setup_token(&address))
+    }
+
+    /// Refuses a setup token that is not the one, without taking it.
+    pub(super) async fn setup_token_is(&self, token: &str, address: &Option<String>) -> Result<()> {
+        let now = self.clock.now();
+        let right = is_token(token, SETUP_PREFIX)
+            && store::tokens::is_setup(&self.db, &sha256_hex(token), now).await?;
+        if right { Ok(()) } else { Err(self.wrong_setup_token(address)) }
+    }
+
+    /// Takes the setup token within a transaction that makes the first administrator.
+    pub(super) async fn take_setup_token(
+        &self,
+        on: &mut opsroom_core::db::Transaction,
+        token: &str,
+        address: &Option<String>,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        if !store::tokens::take_setup(on, &sha256_hex(token), now).await? {
+            return Err(self.wrong_setup_token(address));
+        }
+        if store::keys::has_administrator_on(on, now).await? || store::users::has_administrator(on).await? {
+            return Err(there_is_one());
+        }
+        Ok(())
+    }
+
+    fn wrong_setup_token(&self, address: &Option<String>) -> Error {
+        if let Err(busy) = self.throttle.failed(address.as_deref(), self.clock.now()) {
+            return busy;
+        }
         tracing::warn!(address, "an attempt to use a setup token failed");
-        Err(Error::unauthenticated(
+        Error::unauthenticated(
             "this setup token is wrong, used or older than 15 minutes; start `opsroom serve` on a terminal again, \
              and it prints a new one",
-        ))
+        )
     }
 
     async fn try_exchange(&self, token: &str, address: &Option<String>) -> Result<Option<CreatedKey>> {
@@ -72,7 +106,9 @@ impl Identity {
         if !store::tokens::take_setup(&mut on, &sha256_hex(token), now).await? {
             return Ok(None);
         }
-        if store::keys::has_administrator_on(&mut on, now).await? {
+        if store::keys::has_administrator_on(&mut on, now).await?
+            || store::users::has_administrator(&mut on).await?
+        {
             // The token is void all the same.
             on.commit().await?;
             return Err(there_is_one());

@@ -13,7 +13,9 @@
 
 mod deliver;
 mod discord;
+pub mod mail;
 mod operations;
+pub mod smtp;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,8 @@ pub struct NotificationsConfig {
     /// For how many seconds a message with the same key is not sent again, from 0 to 86400. Also read
     /// from `ALERT_DEDUP_TTL`.
     pub deduplicate_seconds: u32,
+    /// The server that takes mail.
+    pub smtp: smtp::SmtpConfig,
 }
 
 impl Default for NotificationsConfig {
@@ -53,6 +57,7 @@ impl Default for NotificationsConfig {
             discord_bot_name: "MCP-dangerous".to_owned(),
             discord_bot_avatar: "https://i.imgur.com/9kY5F5k.png".to_owned(),
             deduplicate_seconds: 600,
+            smtp: smtp::SmtpConfig::default(),
         }
     }
 }
@@ -66,6 +71,7 @@ impl NotificationsConfig {
             let text = "notifications.discord_webhook_url: it begins with https://";
             return Err(Error::invalid(text));
         }
+        self.smtp.validate()?;
         if self.deduplicate_seconds > 86_400 {
             return Err(Error::invalid("notifications.deduplicate_seconds: it is from 0 to 86400"));
         }
@@ -103,6 +109,7 @@ struct Inner {
     egress: Egress,
     config: NotificationsConfig,
     queued: Notify,
+    mail_queued: Notify,
 }
 
 impl Notifications {
@@ -120,7 +127,15 @@ impl Notifications {
     ) -> Result<Self> {
         config.validate()?;
         let store = store::Store { db };
-        let inner = Inner { store, clock, lifecycle, egress, config, queued: Notify::new() };
+        let inner = Inner {
+            store,
+            clock,
+            lifecycle,
+            egress,
+            config,
+            queued: Notify::new(),
+            mail_queued: Notify::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 

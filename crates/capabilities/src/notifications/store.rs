@@ -3,6 +3,8 @@
 //! A delivery is claimed by one statement that compares the lease with what was read: of several servers,
 //! one touches the row. A claim whose server died runs out.
 
+pub mod mail;
+
 use opsroom_core::clock::Time;
 use opsroom_core::db::{Db, Dialect, Migration, Row, Step};
 use opsroom_core::error::Result;
@@ -12,7 +14,10 @@ use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, OnConflict, Order, Quer
 use super::Message;
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 1] = [Migration { version: 1, name: "the outbox", steps: tables }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "the outbox", steps: tables },
+    Migration { version: 2, name: "mail that waits", steps: mail::tables },
+];
 
 #[derive(Clone, Copy, Iden)]
 enum NotificationsOutbox {

@@ -102,8 +102,18 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
         gateway: config.gateway.clone(),
+        accounts: config.accounts.clone(),
+        public_url: public_url(config, config.server.port),
         secrets: Resolver::new(data_dir, &config::environment()?),
     })
+}
+
+/// The URL by which people reach the server: the configured one, or its address.
+fn public_url(config: &Config, port: u16) -> String {
+    match config.server.public_url.trim_end_matches('/') {
+        "" => format!("http://{}:{port}", config.server.host),
+        url => url.to_owned(),
+    }
 }
 
 /// Where an operation's command is run.
@@ -172,6 +182,9 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
         true => Some(listeners::bind(&config.compatibility.host, config.compatibility.port).await?),
         false => None,
     };
+    // With port 0 the system chose one, and links in mail must name it.
+    let mut config = config;
+    config.server.port = address.port();
     let opened = Opened::open(&folder, &config).await?;
     let room = opened.room.clone();
     let listening = std::iter::once(address).chain(older.iter().map(|(_, address)| *address));

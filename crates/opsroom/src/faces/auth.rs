@@ -18,6 +18,9 @@ pub async fn caller(server: &Server, headers: &HeaderMap, peer: &Peer, face: Fac
         _ => face,
     };
     let Some(token) = token(headers)? else {
+        if let Some(caller) = by_cookie(server, headers, peer).await?.filter(|_| may_use_cookie(headers)) {
+            return Ok(Caller { face, ..caller });
+        }
         server.room.metrics.unauthenticated.inc();
         return Err(Error::unauthenticated(
             "a key is needed: send `Authorization: Bearer KEY`; `opsroom create-api-key` makes one",
@@ -27,6 +30,42 @@ pub async fn caller(server: &Server, headers: &HeaderMap, peer: &Peer, face: Fac
         server.room.metrics.unauthenticated.inc();
     })?;
     Ok(Caller { request_id: peer.request_id.clone(), ..caller })
+}
+
+/// The cookie's name: one that only HTTPS can set where there is HTTPS.
+pub fn cookie_name(server: &Server) -> &'static str {
+    if server.config.public_url.starts_with("https://") { "__Host-opsroom" } else { "opsroom" }
+}
+
+/// Who is logged in by the cookie of a session; `None` without one that goes on.
+pub async fn by_cookie(server: &Server, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>> {
+    let name = cookie_name(server);
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    let mut pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let Some((_, token)) = pairs.find(|(found, _)| *found == name) else { return Ok(None) };
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let address = peer.address.map(|address| address.ip().to_string());
+    match server.room.identity.authenticate(token, Face::Rest, address).await {
+        // A key in a cookie is not what a login put there.
+        Ok(caller) if caller.session.is_some() => {
+            Ok(Some(Caller { request_id: peer.request_id.clone(), ..caller }))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind == opsroom_core::Kind::Unauthenticated => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A cookie is sent by the browser whoever asks it to. It counts where the browser says that a page of ours
+/// asked, or where a header says it that no other site's page can set (ASVS 3.5.1, 3.5.2).
+fn may_use_cookie(headers: &HeaderMap) -> bool {
+    match headers.get("sec-fetch-site") {
+        Some(site) => site == "same-origin" || site == "none",
+        None => headers.contains_key("x-opsroom-session"),
+    }
 }
 
 fn token(headers: &HeaderMap) -> Result<Option<&str>> {

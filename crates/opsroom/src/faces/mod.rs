@@ -8,6 +8,7 @@ pub mod docs;
 pub mod guard;
 pub mod mcp;
 pub mod openapi;
+pub mod pages;
 pub mod raw;
 pub mod rest;
 
@@ -82,6 +83,7 @@ impl Server {
             .merge(raw::routes())
             .merge(docs::routes())
             .merge(console::routes())
+            .merge(pages::routes())
             .with_state(self.clone());
         self.guarded(router, "there is no such path; /openapi.json lists them")
     }

@@ -4,7 +4,7 @@ use opsroom_core::db::{Db, Row, Transaction};
 use opsroom_core::{Error, Result, Role, Scope, Time};
 use sea_query::{Cond, Expr, ExprTrait, Func, Order, Query, SelectStatement};
 
-use super::{ApiKeys, IdentityState};
+use super::ApiKeys;
 use crate::identity::model::ApiKey;
 
 /// The counter that grows with every change of a key.
@@ -77,23 +77,13 @@ pub async fn end_at(on: &mut Transaction, teams: &[String], id: &str, end: Time)
     changed(on).await
 }
 
-async fn changed(on: &mut Transaction) -> Result<()> {
-    let update = Query::update()
-        .table(IdentityState::Table)
-        .value(IdentityState::Value, Expr::col(IdentityState::Value).add(1i64))
-        .and_where(Expr::col(IdentityState::Name).eq(GENERATION))
-        .to_owned();
-    on.run(&update).await.map(drop)
-}
-
 /// How often keys have changed.
 pub async fn generation(db: &Db) -> Result<i64> {
-    let query = Query::select()
-        .column(IdentityState::Value)
-        .from(IdentityState::Table)
-        .and_where(Expr::col(IdentityState::Name).eq(GENERATION))
-        .to_owned();
-    db.first(&query).await?.map_or(Ok(0), |row| row.get("value"))
+    super::generation(db, GENERATION).await
+}
+
+async fn changed(on: &mut Transaction) -> Result<()> {
+    super::changed(on, GENERATION).await
 }
 
 /// A key of these teams.

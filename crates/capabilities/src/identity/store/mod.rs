@@ -5,14 +5,19 @@
 pub mod audit;
 pub mod calls;
 pub mod keys;
+pub mod sessions;
 pub mod tokens;
+pub mod users;
 
-use opsroom_core::db::{Dialect, Migration, Step};
-use sea_query::{ColumnDef, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
+use opsroom_core::Result;
+use opsroom_core::db::{Db, Dialect, Migration, Step, Transaction};
+use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
 
 /// This folder's tables, oldest change first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "keys, audit and calls", steps: first }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "keys, audit and calls", steps: first },
+    Migration { version: 2, name: "users and sessions", steps: accounts },
+];
 
 #[derive(Clone, Copy, Iden)]
 pub(super) enum ApiKeys {
@@ -114,6 +119,32 @@ fn first(dialect: Dialect) -> Vec<Step> {
             .to_owned(),
     ));
     steps
+}
+
+fn accounts(dialect: Dialect) -> Vec<Step> {
+    let mut steps = users::tables(dialect);
+    steps.extend(sessions::tables());
+    steps
+}
+
+/// Tells other servers that something of this name changed.
+async fn changed(on: &mut Transaction, name: &str) -> Result<()> {
+    let update = Query::update()
+        .table(IdentityState::Table)
+        .value(IdentityState::Value, Expr::col(IdentityState::Value).add(1i64))
+        .and_where(Expr::col(IdentityState::Name).eq(name))
+        .to_owned();
+    on.run(&update).await.map(drop)
+}
+
+/// How often something of this name has changed.
+pub async fn generation(db: &Db, name: &str) -> Result<i64> {
+    let query = Query::select()
+        .column(IdentityState::Value)
+        .from(IdentityState::Table)
+        .and_where(Expr::col(IdentityState::Name).eq(name))
+        .to_owned();
+    db.first(&query).await?.map_or(Ok(0), |row| row.get("value"))
 }
 
 fn text(column: impl IntoIden, most: u32) -> ColumnDef {

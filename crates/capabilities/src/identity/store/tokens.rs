@@ -35,6 +35,18 @@ pub async fn take_setup(on: &mut Transaction, hash: &str, now: Time) -> Result<b
     Ok(on.run(&delete).await? == 1)
 }
 
+/// Whether the setup token has this hash and has not expired.
+pub async fn is_setup(db: &Db, hash: &str, now: Time) -> Result<bool> {
+    let query = Query::select()
+        .column(SetupTokens::Id)
+        .from(SetupTokens::Table)
+        .and_where(Expr::col(SetupTokens::Id).eq(THE_TOKEN))
+        .and_where(Expr::col(SetupTokens::Hash).eq(hash))
+        .and_where(Expr::col(SetupTokens::ExpiresAt).gt(now.0))
+        .to_owned();
+    Ok(db.first(&query).await?.is_some())
+}
+
 /// Takes any setup token away.
 pub async fn void_setup(on: &mut Transaction) -> Result<()> {
     let delete = Query::delete().from_table(SetupTokens::Table).to_owned();
