@@ -425,8 +425,12 @@ fn page(title: &str, body: &str) -> Response {
          content=\"width=device-width, initial-scale=1\"><title>{title} - Opsroom</title><link rel=\"stylesheet\" \
          href=\"/assets/start.css\"></head><body><main><h1>{title}</h1>{body}</main></body></html>"
     );
-    let headers =
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        // Without any, a browser says `Origin: null` when it sends the form; this tells no path and no query.
+        (header::REFERRER_POLICY, "strict-origin"),
+    ];
     (headers, html).into_response()
 }
 
