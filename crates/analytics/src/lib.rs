@@ -9,3 +9,4 @@ pub mod forecast;
 pub mod metrics;
 pub mod parse;
 pub mod recurrent;
+pub mod segments;

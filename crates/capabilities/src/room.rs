@@ -36,7 +36,7 @@ use crate::identity::accounts::Accounts;
 use crate::identity::accounts::config::AccountsConfig;
 use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
-use crate::logs::Logs;
+use crate::logs::{self, Logs, LogsConfig};
 use crate::notifications::{self, Notifications, NotificationsConfig};
 use crate::planning::config::PlanningConfig;
 use crate::planning::{self, Planning};
@@ -73,6 +73,8 @@ pub struct RoomConfig {
     pub accounts: AccountsConfig,
     /// The URL by which people reach the server, for links in mail.
     pub public_url: String,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 /// The room, open for calls.
@@ -85,6 +87,8 @@ pub struct Room {
     pub health: Health,
     /// Messages to people.
     pub notifications: Notifications,
+    /// Log lines that are kept.
+    pub logs: Logs,
     /// What happens.
     pub events: Events,
     /// Numbers about the server.
@@ -134,6 +138,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("identity", &identity::MIGRATIONS),
         ("jobs", &jobs::MIGRATIONS),
         ("notifications", &notifications::MIGRATIONS),
+        ("logs", &logs::MIGRATIONS),
         ("planning", &planning::MIGRATIONS),
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
@@ -167,6 +172,17 @@ impl Room {
             config.jobs.clone(),
         )?;
         let egress = Egress::new(&config.egress)?;
+        let logs = Logs::open(
+            roots.clone(),
+            &config.data_dir,
+            database.clone(),
+            clock.clone(),
+            &lifecycle,
+            &config.logs,
+        )
+        .await?
+        .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone());
+        logs::push::syslog::start(&logs, &lifecycle, &config.logs.syslog).await?;
         let notifications = Notifications::open(
             database.clone(),
             clock.clone(),
@@ -219,7 +235,7 @@ impl Room {
             identity_capability,
             kept_secrets.capability(),
             jobs.capability(),
-            Logs::new(roots.clone()).capability(),
+            logs.capability(),
             Detection::new(roots.clone())
                 .learning(Learned::new(
                     roots,
@@ -228,6 +244,7 @@ impl Room {
                     database.clone(),
                     clock.clone(),
                 ))
+                .with_logs(logs.clone())
                 .capability(),
             notifications.capability(),
             planning.capability(),
@@ -244,6 +261,7 @@ impl Room {
             jobs,
             health,
             notifications,
+            logs,
             events,
             metrics,
             lifecycle,
@@ -430,6 +448,7 @@ impl Room {
             let caller = identity.caller_of(subject, Face::Schedule);
             Box::pin(std::future::ready(caller))
         });
+        self.logs.batches()?.start(call.clone(), rights.clone()).await?;
         self.jobs.start_scheduler(call, rights);
         Ok(())
     }

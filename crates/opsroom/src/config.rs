@@ -3,6 +3,7 @@
 use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
+use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
@@ -69,6 +70,8 @@ pub struct Config {
     pub compatibility: CompatibilityConfig,
     /// Who may have an account, and how long a session lasts.
     pub accounts: AccountsConfig,
+    /// Log lines that are kept, and how they come in.
+    pub logs: LogsConfig,
 }
 
 impl Config {
@@ -84,6 +87,7 @@ impl Config {
         self.planning.validate()?;
         self.secrets.validate()?;
         self.accounts.validate()?;
+        self.logs.validate()?;
         self.log.validate()?;
         self.jobs.validate()
     }

@@ -58,7 +58,7 @@ fn api(operations: &[Operation]) -> String {
         table(&mut text, operation);
     }
     text.push_str("\n## Raw routes\n\nWhat is not an operation's request and answer.\n\n| route | what it is | key |\n| --- | --- | --- |\n");
-    for route in &raw::ROUTES {
+    for route in raw::all() {
         let key = route.open.map_or("needed".to_owned(), |why| format!("none: {why}"));
         let _ = writeln!(text, "| `{} {}` | {} | {key} |", route.method, route.path, route.summary);
     }

@@ -27,6 +27,7 @@ mod tests;
 use opsroom_core::files::Roots;
 use opsroom_core::{Capability, Effect, Operation};
 
+use crate::logs::Logs;
 use learned::Learned;
 pub use learned::MIGRATIONS;
 pub use run::{Request, detect};
@@ -36,17 +37,23 @@ pub use run::{Request, detect};
 pub struct Detection {
     roots: Roots,
     learned: Option<Learned>,
+    logs: Logs,
 }
 
 impl Detection {
     /// Detection in logs below these roots.
     pub fn new(roots: Roots) -> Self {
-        Self { roots, learned: None }
+        Self { logs: Logs::new(roots.clone()), roots, learned: None }
     }
 
     /// With detectors that learn from labelled sequences.
     pub fn learning(self, learned: Learned) -> Self {
         Self { learned: Some(learned), ..self }
+    }
+
+    /// With logs that are kept, and those that lie elsewhere.
+    pub fn with_logs(self, logs: Logs) -> Self {
+        Self { logs, ..self }
     }
 
     /// The operations of this capability.

@@ -10,7 +10,7 @@ use super::Detection;
 use super::model::{Detected, Format, Options, Window, parse_share};
 use super::run::{Request, detect};
 use crate::logs::input::{Limits, Watch};
-use crate::logs::operations::{named, sources};
+use crate::logs::operations::{Place, named};
 
 /// Find what is abnormal in a log, without labels or configuration: sessions or windows that are unlike the
 /// others, ranked, each with its score, the reasons in words, and the raw lines with their numbers.
@@ -33,6 +33,21 @@ pub struct DetectAnomalies {
     /// The log itself, inline, instead of a path.
     #[serde(default)]
     text: Option<String>,
+    /// A log source to read instead of a path; `list_log_sources` names them. Nothing of it is kept.
+    #[serde(default)]
+    source: Option<String>,
+    /// Of the source, what keys begin with.
+    #[serde(default)]
+    prefix: Option<String>,
+    /// Lines that are kept to read instead of a path, as `search_logs` finds them: `service:api`. Empty for all.
+    #[serde(default)]
+    query: Option<String>,
+    /// Of a source or of lines that are kept: from when, as RFC 3339, a date, or `-1h`.
+    #[serde(default)]
+    from: Option<String>,
+    /// Until when, not included.
+    #[serde(default)]
+    until: Option<String>,
     /// A file or folder below the configured roots to learn from what is normal; by default that is learnt
     /// from the log itself.
     #[serde(default)]
@@ -105,13 +120,16 @@ pub(super) async fn detect_anomalies(
         parser: ParserConfig::default(),
     };
     let log = named(input.path, input.paths, input.text);
+    let place = Place::of(input.source, input.prefix, input.query, input.from, input.until);
     let train = named(input.train_path, Vec::new(), input.train_text);
+    let limits = Limits::served();
+    let (sources, warnings) = service.logs.read_from(&call, log, place, &limits).await?;
     Lifecycle::blocking(move || {
-        let limits = Limits::served();
-        let sources = sources(log, &service.roots, &limits)?;
         let train = train.sources("the log to learn from", &service.roots, &limits).map_err(of_training)?;
         let request = Request { sources, train, options, limits };
-        detect(request, &Watch { progress: call.progress, cancel: call.cancel })
+        let mut detected = detect(request, &Watch { progress: call.progress, cancel: call.cancel })?;
+        detected.summary.warnings.extend(warnings);
+        Ok(detected)
     })
     .await
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod operation;
 pub mod server;
+mod tail;
 mod tree;
 
 use std::ffi::OsString;
@@ -72,6 +73,8 @@ enum Command {
     Evaluate(learned::EvaluateArgs),
     /// Take a model over from a file: one of ours, or a PyTorch checkpoint, which is never executed
     ImportModel(learned::ImportModelArgs),
+    /// Show new log lines as they are kept
+    TailLogs(tail::TailArgs),
     /// Print a new setup link for the administrator, while there is none
     SetupLink,
     /// Make or update the tables in the database
@@ -160,6 +163,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Serve(args) => block_on(server::serve(&cli.place, args)),
         Command::Mcp => block_on(server::mcp(&cli.place)),
         Command::Pipe(args) => block_on(server::pipe(&cli.place, args)),
+        Command::TailLogs(args) => block_on(tail::run(&cli.place, args)),
         Command::SetupLink => block_on(admin::setup_link(&cli.place)),
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),

@@ -105,6 +105,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         accounts: config.accounts.clone(),
         public_url: public_url(config, config.server.port),
         secrets: Resolver::new(data_dir, &config::environment()?),
+        logs: config.logs.clone(),
     })
 }
 

@@ -6,6 +6,7 @@ pub mod compat;
 pub mod console;
 pub mod docs;
 pub mod guard;
+pub mod logs;
 pub mod mcp;
 pub mod openapi;
 pub mod pages;
@@ -81,6 +82,7 @@ impl Server {
     pub fn router(&self) -> Router {
         let router = rest::routes(self)
             .merge(raw::routes())
+            .merge(logs::routes())
             .merge(docs::routes())
             .merge(console::routes())
             .merge(pages::routes())

@@ -13,7 +13,7 @@ pub fn document(operations: &[Operation]) -> Value {
         let method = operation.route.method.to_ascii_lowercase();
         add(&mut paths, operation.route.path, &method, entry(operation));
     }
-    for route in &raw::ROUTES {
+    for route in raw::all() {
         add(&mut paths, route.path, &route.method.to_ascii_lowercase(), raw_entry(route));
     }
     let mut tags: Vec<&str> = operations.iter().map(|operation| operation.capability).collect();

@@ -1,5 +1,5 @@
 //! The raw routes: what is not an operation's request and answer. Streams, and what probes and scrapers
-//! read. They are few, and `ROUTES` lists them for the API document and the test of open routes.
+//! read. They are few, and `all` lists them for the API document and the test of open routes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ pub struct RawRoute {
     pub open: Option<&'static str>,
 }
 
-/// Every raw route of the API. MCP, the documents and the start page describe themselves.
-pub const ROUTES: [RawRoute; 6] = [
+/// The raw routes that belong to no capability. MCP, the documents and the start page describe themselves.
+pub static ROUTES: [RawRoute; 6] = [
     RawRoute {
         method: "GET",
         path: "/health/live",
@@ -88,6 +88,11 @@ pub const ROUTES: [RawRoute; 6] = [
         open: None,
     },
 ];
+
+/// Every raw route, those of logs too.
+pub fn all() -> impl Iterator<Item = &'static RawRoute> {
+    ROUTES.iter().chain(&super::logs::ROUTES)
+}
 
 /// The routes with their handlers.
 pub fn routes() -> Router<Server> {
@@ -230,7 +235,7 @@ fn message(event: &Event) -> sse::Event {
 }
 
 /// A stream that also ends when the server stops.
-fn serve(server: &Server, stream: impl Stream<Item = sse::Event> + Send + 'static) -> Response {
+pub(super) fn serve(server: &Server, stream: impl Stream<Item = sse::Event> + Send + 'static) -> Response {
     let stop = server.room.lifecycle.stopping();
     let stream = stream.map(Ok::<_, Infallible>).take_until(async move { stop.cancelled().await });
     let mut answer = Sse::new(stream).keep_alive(KeepAlive::default()).into_response();

@@ -28,6 +28,9 @@ mod spool;
 mod tests;
 mod utf16;
 
+use std::io::Read;
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 
 use opsroom_core::job::Progress;
@@ -75,6 +78,20 @@ impl Default for Limits {
             spool_bytes: 4 << 30,
         }
     }
+}
+
+/// The text of a packed log, unpacked within the limits.
+///
+/// # Errors
+/// `Invalid` for what is no text or packed in a way that is not read.
+pub(crate) fn unpacked(
+    log: Box<dyn Read + Send>,
+    limits: &Limits,
+) -> opsroom_core::Result<Box<dyn Read + Send>> {
+    let decoded = decode::decode(log, limits, &Arc::default());
+    decoded
+        .map(|decoded| decoded.text)
+        .map_err(|refusal| opsroom_core::Error::invalid(format!("it {}", refusal.0)))
 }
 
 /// How reading is watched and stopped.

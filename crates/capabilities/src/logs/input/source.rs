@@ -239,7 +239,14 @@ impl LogReader {
         read.lines = self.log.lines + 1 - read.first_line;
         let lines = read.lines;
         match current.splitter.failure() {
-            Some(error) if decode::is_bomb(&error) => {
+            // One bad file among many that were found does not spoil the rest.
+            Some(error) if current.source.found && current.packing == Packing::Plain => {
+                let told = told(&error);
+                self.log.warnings.push(format!(
+                    "{name} could not be read to its end ({told}); the {lines} lines before that were used"
+                ));
+            }
+            Some(error) if decode::is_bomb(&error) && !current.source.found => {
                 return Err(Error::invalid(format!("{name} {error}")));
             }
             Some(error) if current.packing != Packing::Plain => {
@@ -249,7 +256,9 @@ impl LogReader {
                 }
                 self.log.warnings.push(format!("{name} {what}; the {lines} lines before that were used"));
             }
-            Some(error) => return Err(Error::unavailable(format!("reading {name} failed: {error}"))),
+            Some(error) => {
+                return Err(Error::unavailable(format!("reading {name} failed: {}", told(&error))));
+            }
             None if current.packing == Packing::Plain && current.length.is_some_and(|len| taken < len) => {
                 self.log.warnings.push(format!(
                     "{name} got shorter while it was read; the {lines} lines that were still there were used"
@@ -260,6 +269,12 @@ impl LogReader {
         }
         Ok(())
     }
+}
+
+/// What our own readers say, else what the system says.
+fn told(error: &io::Error) -> String {
+    let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    ours.map_or_else(|| error.to_string(), |ours| ours.message.clone())
 }
 
 fn broken(current: &Current, error: &io::Error) -> String {
