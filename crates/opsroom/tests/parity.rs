@@ -370,7 +370,6 @@ fn story() -> Vec<(&'static str, Value)> {
         ("get_tool_stats", json!({ "service_id": "none" })),
         ("search_tools", json!({ "query": "find what is abnormal in a log", "limit": 2 })),
         ("get_tool", json!({ "name": "list_profiles" })),
-        ("get_tool", json!({ "name": "stats" })),
         ("execute_tool", json!({ "name": "list_profiles" })),
         ("execute_tool", json!({ "name": "get_job", "parameters": { "id": "nothing" } })),
         ("set_tool_enabled", json!({ "name": "list_profiles", "enabled": false })),
