@@ -186,7 +186,6 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Mcp => block_on(server::mcp(&cli.place)),
         Command::TailLogs(args) => block_on(tail::run(&cli.place, args)),
         Command::Pipe(args) => block_on(server::pipe(&cli.place, args)),
-        Command::TailLogs(args) => block_on(tail::run(&cli.place, args)),
         Command::SetupLink => block_on(admin::setup_link(&cli.place)),
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),
