@@ -23,7 +23,7 @@ use opsroom_core::telemetry::known;
 use opsroom_core::{Call, Caller, Capability, Check, Clock, Component, Effect, Error, Operation, Result};
 use opsroom_gateway::Gateway;
 use opsroom_gateway::config::GatewayConfig;
-use opsroom_gateway::seam::{Calls, Finished};
+use opsroom_gateway::seam::{Calls, Finished, Shared};
 use opsroom_gateway::world::World;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -43,7 +43,7 @@ use crate::planning::{self, Planning};
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::{self, Secrets};
 use crate::services::{self, Services, ServicesConfig};
-use crate::tools::{self, CallBuiltIn, Tools};
+use crate::tools::{self, CallBuiltIn, RedisConfig, Tools};
 use crate::validate::Inputs;
 
 /// What a room is made of.
@@ -73,6 +73,8 @@ pub struct RoomConfig {
     pub kept_secrets: SecretsConfig,
     /// How services are run, and which may be.
     pub services: ServicesConfig,
+    /// Where replicas share kept answers and limits.
+    pub redis: RedisConfig,
     /// Our own program, which starts local services in a cage; without it they are started plainly.
     pub launcher: Option<PathBuf>,
     /// Log lines that are kept, and how they come in.
@@ -99,6 +101,8 @@ pub struct Room {
     pub services: Services,
     /// Every tool, built in or of a service.
     pub tools: Tools,
+    /// What replicas share: kept answers and rate limits.
+    pub shared: Arc<dyn Shared>,
     /// What the MCP gateway serves.
     pub world: watch::Sender<Arc<World>>,
     /// Log lines that are kept.
@@ -311,6 +315,7 @@ impl Room {
             lifecycle,
             egress: way_out,
             gateway: OnceLock::new(),
+            shared: config.redis.shared()?,
             secrets: config.secrets.clone(),
             kept_secrets,
             clock,

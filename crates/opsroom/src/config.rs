@@ -8,6 +8,7 @@ use opsroom_capabilities::notifications::NotificationsConfig;
 use opsroom_capabilities::planning::config::PlanningConfig;
 use opsroom_capabilities::secrets::config::SecretsConfig;
 use opsroom_capabilities::services::ServicesConfig;
+use opsroom_capabilities::tools::RedisConfig;
 use opsroom_core::db::DbConfig;
 use opsroom_core::egress::EgressConfig;
 use opsroom_core::files::FilesConfig;
@@ -37,6 +38,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("DISCORD_WEBHOOK_URL", "notifications.discord_webhook_url"),
     ("DISCORD_BOT_NAME", "notifications.discord_bot_name"),
     ("DISCORD_BOT_AVATAR", "notifications.discord_bot_avatar"),
+    ("REDIS_URL", "redis.url"),
     ("DOCKER_SUBNET", "services.network_pool"),
     ("GATEWAY_URL", "services.gateway.url"),
     ("GATEWAY_API_KEY", "services.gateway.auth_token"),
@@ -78,6 +80,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Who may have an account, and how long a session lasts.
     pub accounts: AccountsConfig,
+    /// Where replicas share kept answers and limits.
+    pub redis: RedisConfig,
 }
 
 impl Config {
@@ -95,6 +99,7 @@ impl Config {
         self.services.validate()?;
         self.logs.validate()?;
         self.accounts.validate()?;
+        self.redis.shared()?;
         self.log.validate()?;
         self.jobs.validate()
     }

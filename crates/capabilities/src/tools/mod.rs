@@ -40,7 +40,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-pub use redis::RedisShared;
+pub use redis::{RedisConfig, RedisShared};
 pub use store::MIGRATIONS;
 
 use crate::services::Services;

@@ -1,6 +1,7 @@
 //! What replicas share, in Redis: kept answers and rate limits. A Redis that does not answer is as if
 //! there were no cache, and lets calls through: it must not take the gateway with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,34 @@ use futures_util::future::BoxFuture;
 use opsroom_core::id::sha256_hex;
 use opsroom_core::{Error, Result, Secret};
 use opsroom_gateway::seam::Shared;
+use opsroom_gateway::shared::InProcess;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, Script};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+
+/// Where replicas share kept answers and rate limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// The Redis that replicas share, such as `redis://:password@host:6379/0`; empty: each server keeps its
+    /// own. Also read from `REDIS_URL`.
+    pub url: Secret,
+}
+
+impl RedisConfig {
+    /// What replicas share: in Redis where one is named, else in this process. Redis need not answer yet.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that cannot be used.
+    pub fn shared(&self) -> Result<Arc<dyn Shared>> {
+        Ok(match self.url.is_empty() {
+            true => Arc::new(InProcess::default()),
+            false => Arc::new(RedisShared::new(&self.url)?),
+        })
+    }
+}
 
 /// How long one question to Redis may take: longer, and the answer is not worth waiting for.
 const LIMIT: Duration = Duration::from_millis(250);
@@ -49,16 +75,14 @@ pub struct RedisShared {
 }
 
 impl RedisShared {
-    /// Connects to `redis://[:password@]host:port/database`.
+    /// A client of `redis://[:password@]host:port/database`, which connects when it is first asked.
     ///
     /// # Errors
-    /// `Invalid` for what is no such URL, `Unavailable` when nothing answers there.
-    pub async fn connect(url: &Secret) -> Result<Self> {
+    /// `Invalid` for what is no such URL.
+    pub fn new(url: &Secret) -> Result<Self> {
         let client = Client::open(url.expose())
             .map_err(|_| Error::invalid("redis.url: it is not such as redis://host:6379/0"))?;
-        let this = Self { client, connection: Mutex::new(None), take: Script::new(TAKE) };
-        this.ping().await?;
-        Ok(this)
+        Ok(Self { client, connection: Mutex::new(None), take: Script::new(TAKE) })
     }
 
     /// Whether Redis answers.

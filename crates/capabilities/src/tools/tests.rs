@@ -15,6 +15,7 @@ use opsroom_core::testing::{TestDb, each_database, sqlite};
 use opsroom_core::{Call, Clock, Kind, Operation, Result, Secret, Time};
 use opsroom_gateway::catalogue::{Catalogue, Health, Service, Tool};
 use opsroom_gateway::seam::{Calls, Finished, Outcome, Shared};
+use opsroom_gateway::shared::InProcess;
 use opsroom_gateway::world::{Transport, Upstream, World};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -223,7 +224,7 @@ async fn policy_order_a_tool_that_a_key_may_not_call_is_neither_listed_nor_calla
         assert_eq!(error.kind, Kind::NotFound, "{name}");
     }
     here.caller = Caller::operator(Face::Rest);
-    here.caller.scopes = Some(vec![Scope::try_from("*:seed_clouds".to_owned()).unwrap()]);
+    here.caller.scopes = Some(vec![Scope::try_from("mcp/weather:seed_clouds".to_owned()).unwrap()]);
     assert_eq!(names(here.call("list_tools", json!({})).await.unwrap()), ["weather__seed_clouds"]);
     here.caller.teams = vec!["others".to_owned()];
     assert_eq!(names(here.call("list_tools", json!({})).await.unwrap()), [""; 0]);
@@ -338,10 +339,12 @@ async fn calls_are_counted_with_percentiles_and_survive_a_restart() {
 
 /// What replicas share, in this process and, where one runs, in Redis.
 async fn each_shared() -> Vec<Arc<dyn Shared>> {
-    let mut all: Vec<Arc<dyn Shared>> = Vec::new();
+    let mut all: Vec<Arc<dyn Shared>> = vec![Arc::new(InProcess::default())];
     #[expect(clippy::disallowed_methods, reason = "a test learns from its environment which servers run")]
     if let Ok(url) = std::env::var("OPSROOM_TEST_REDIS_URL") {
-        all.push(Arc::new(RedisShared::connect(&Secret::new(url)).await.unwrap()));
+        let redis = RedisShared::new(&Secret::new(url)).unwrap();
+        redis.ping().await.unwrap();
+        all.push(Arc::new(redis));
     }
     all
 }
@@ -375,8 +378,12 @@ async fn dos_a_storm_of_calls_is_held_to_so_many_a_minute() {
 
 #[tokio::test]
 async fn a_redis_that_is_away_takes_nothing_with_it() {
-    let error = RedisShared::connect(&Secret::new("redis://:hunter2@127.0.0.1:1/0")).await.err().unwrap();
+    let redis = RedisShared::new(&Secret::new("redis://:hunter2@127.0.0.1:1/0")).unwrap();
+    let error = redis.ping().await.unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable);
     assert!(!format!("{error} {}", error.causes()).contains("hunter2"));
-    assert!(RedisShared::connect(&Secret::new("http://x")).await.is_err());
+    redis.put("key", Bytes::from_static(b"x"), Duration::from_secs(60)).await;
+    assert_eq!(redis.get("key").await, None);
+    assert!(redis.take("key", 1).await && redis.take("key", 1).await, "calls go on without it");
+    assert!(RedisShared::new(&Secret::new("http://x")).is_err());
 }

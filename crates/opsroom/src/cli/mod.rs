@@ -191,7 +191,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::Check => block_on(admin::check(&cli.place)),
         Command::VerifyAudit => block_on(admin::verify_audit(&cli.place)),
         Command::Contain(args) => contain::contain(args),
-        Command::ExampleService => block_on(crate::example::serve()),
+        Command::ExampleService => crate::example::serve(),
     }
 }
 

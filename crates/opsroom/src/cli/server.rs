@@ -106,6 +106,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         gateway: config.gateway.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
         services: config.services.clone(),
+        redis: config.redis.clone(),
         launcher: std::env::current_exe().ok(),
         logs: config.logs.clone(),
     })

@@ -15,7 +15,6 @@ use opsroom_capabilities::room::Room;
 use opsroom_capabilities::tools::CallUpstream;
 use opsroom_core::{Call, Caller, Effect, Error, Kind, Operation, Result};
 use opsroom_gateway::seam::{BuiltIn, BuiltInCall, Calls, Finished};
-use opsroom_gateway::shared::InProcess;
 use opsroom_gateway::{Gateway, Limits, Parts};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
@@ -40,7 +39,7 @@ pub fn gateway(room: &Arc<Room>, config: &ServerConfig) -> Result<Gateway> {
         world: room.world.subscribe(),
         builtin: Arc::new(HouseTools::new(room)),
         calls: Arc::new(Counted(Arc::downgrade(room))),
-        shared: Arc::new(InProcess::default()),
+        shared: room.shared.clone(),
         egress: room.egress.clone(),
         lifecycle: room.lifecycle.clone(),
         clock: room.clock.clone(),
