@@ -452,7 +452,7 @@ async fn play(caller: Caller, server: &Server) -> Vec<(String, Result<Value, Str
 
 /// Hides what must differ between two servers: ids, times, tokens, durations, and by which face it came.
 fn mask(value: &mut Value, name: &str) {
-    const DIFFER: [&str; 18] = [
+    const DIFFER: [&str; 23] = [
         "invitation",
         "took_seconds",
         "face",
@@ -471,6 +471,11 @@ fn mask(value: &mut Value, name: &str) {
         "execution_time_ms",
         "usage",
         "log",
+        "avg_ms",
+        "request_id",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
     ];
     match value {
         Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| mask(value, name)),

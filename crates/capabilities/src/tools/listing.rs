@@ -155,11 +155,12 @@ impl Tools {
 }
 
 /// By the same rule as the gateway's: reading needs a viewer, the rest an operator, and the scope
-/// `mcp/SERVICE:TOOL`.
+/// `tools:execute_tool:SERVICE__TOOL`.
 fn may(caller: &Caller, service: &catalogue::Service, tool: &catalogue::Tool) -> bool {
     let (effect, role) =
         if tool.read_only { (Effect::Read, Role::Viewer) } else { (Effect::Write, Role::Operator) };
-    caller.authorise_action(&format!("mcp/{}", service.name), &tool.name, effect, role).is_ok()
+    let name = format!("{}__{}", service.name, tool.name);
+    caller.authorise_resource("tools", "execute_tool", effect, role, &name).is_ok()
 }
 
 fn described(settings: &Settings, own: &str) -> String {

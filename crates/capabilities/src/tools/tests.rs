@@ -224,7 +224,8 @@ async fn policy_order_a_tool_that_a_key_may_not_call_is_neither_listed_nor_calla
         assert_eq!(error.kind, Kind::NotFound, "{name}");
     }
     here.caller = Caller::operator(Face::Rest);
-    here.caller.scopes = Some(vec![Scope::try_from("mcp/weather:seed_clouds".to_owned()).unwrap()]);
+    here.caller.scopes =
+        Some(vec![Scope::try_from("tools:execute_tool:weather__seed_clouds".to_owned()).unwrap()]);
     assert_eq!(names(here.call("list_tools", json!({})).await.unwrap()), ["weather__seed_clouds"]);
     here.caller.teams = vec!["others".to_owned()];
     assert_eq!(names(here.call("list_tools", json!({})).await.unwrap()), [""; 0]);
