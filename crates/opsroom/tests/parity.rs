@@ -481,7 +481,9 @@ fn mask(value: &mut Value, name: &str) {
         Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| mask(value, name)),
         Value::Array(values) => values.iter_mut().for_each(|value| mask(value, name)),
         Value::String(text) if differs(text) => *value = json!("<masked>"),
-        other if DIFFER.contains(&name) && !other.is_null() => *other = json!("<masked>"),
+        other if DIFFER.contains(&name) && (!other.is_null() || name == "request_id") => {
+            *other = json!("<masked>")
+        }
         _ => {}
     }
 }
