@@ -103,10 +103,8 @@ async fn values_beyond_keep_days_go_and_newer_ones_stay() {
         let old = format!("timestamp,value\n{},1\n", super::moment::show(NOW - 20 * 86_400));
         ingest(&room, "gone", "avg_cpu", old).await;
         room.planning.look_at_arrivals().await.unwrap();
-        let before = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
-        assert_eq!(before["history"]["hours"], 500);
-        let removed = room.planning.remove_old().await.unwrap();
-        assert_eq!(removed, 500 - 14 * 24 + 1, "all but the last two weeks, and the only value of `gone`");
+        // The server removes by itself as well: how many are left for this call depends on who was first.
+        room.planning.remove_old().await.unwrap();
         assert_eq!(room.planning.remove_old().await.unwrap(), 0);
         let after = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap();
         assert_eq!(after["history"]["hours"], 14 * 24);
