@@ -411,7 +411,7 @@ impl Column {
                         out.push(b'-');
                     }
                     let pair = value[at / 2];
-                    out.push(HEX[if at % 2 == 0 { pair >> 4 } else { pair & 15 } as usize]);
+                    out.push(HEX[if at.is_multiple_of(2) { pair >> 4 } else { pair & 15 } as usize]);
                 }
             }
         }
