@@ -25,13 +25,22 @@ class Engine:
         return self
 
     def __exit__(self, *_):
+        # An engine leaves the bridges of its networks behind.
+        for container in self.containers():
+            self.docker("rm", "--force", container, check=False)
+        for network in self.networks():
+            self.docker("network", "rm", network, check=False)
         self.stop()
         # Layers are mounted until the engine has ended.
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self):
-        log = open(self.folder / "log", "a")
-        self.process = subprocess.Popen(
+        with open(self.folder / "log", "a") as log:
+            self.process = self.spawn(log)
+        self.wait()
+
+    def spawn(self, log):
+        return subprocess.Popen(
             [
                 "dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec",
                 "--host", f"unix://{self.socket}", "--pidfile", self.folder / "pid", "--bridge", "none",
@@ -39,6 +48,8 @@ class Engine:
             ],
             stdout=log, stderr=log, env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
         )
+
+    def wait(self):
         deadline = time.monotonic() + 90
         while True:
             done = self.docker("version", "--format", "{{.Server.Version}}", check=False)

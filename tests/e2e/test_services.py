@@ -128,7 +128,8 @@ class Services(unittest.TestCase):
 
     def test_a_service_that_uses_more_than_its_memory_is_stopped_and_started_again(self):
         self.create("hungry", memory_limit="32Mi")
-        self.call("hungry__spend", megabytes="200")
+        with self.assertRaisesRegex(Exception, "hungry cannot be reached"):
+            self.call("hungry__spend", megabytes="200")
         wait_for(lambda: self.get("hungry")["restarts"] >= 1 and self.get("hungry")["status"] == "running")
         self.assertEqual(self.call("hungry__echo", text="back"), "back")
 
