@@ -57,8 +57,7 @@ struct Tree {
 /// The packages of the binary on this platform: what it builds and links, without what only tests need.
 fn tree() -> Tree {
     let cargo = option_env!("CARGO").unwrap_or("cargo");
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let arguments = ["metadata", "--format-version", "1", "--offline", "--manifest-path", manifest];
+    let arguments = ["metadata", "--format-version", "1", "--offline"];
     let target = ["--filter-platform", "x86_64-unknown-linux-gnu"];
     let output = Command::new(cargo).args(arguments).args(target).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
