@@ -105,16 +105,23 @@ class Refused(unittest.TestCase):
             (b'{"path":', json_type, 400, "not JSON"),
             (b"[1]", json_type, 400, "not an object"),
             (b'{"text":"\xff\xfe"}', json_type, 400, "not JSON"),
-            (b"[" * 100_000, json_type, 400, "not JSON"),
+            (b"[" * 10_000, json_type, 400, "not JSON"),
             (b'{"text":' + b"[" * 120 + b"]" * 120 + b"}", json_type, 400, "64 deep"),
             (b"{}", {"Content-Type": "text/plain"}, 415, "send application/json"),
-            (b"a" * (9 * MIB), json_type, 413, "server.max_body_bytes"),
+            (b"{}", json_type | {"Content-Encoding": "gzip"}, 415, "encoded"),
+            (b"a" * (9 * MIB), json_type, 413, "the body is larger than"),
         ]:
             for path in ["/logs/anomalies", "/setup"]:
                 with self.subTest(words=words, path=path):
                     was, answer = self.room.request("POST", path, body, key=self.key, headers=headers)
                     self.assertEqual(was, status, answer)
                     self.assertIn(words, answer["error"]["message"])
+
+    def test_a_stranger_fills_no_memory_with_bodies(self):
+        # An open operation reads its body before anybody is known.
+        was, answer = self.room.request("POST", "/auth/login", b" " * (17 << 10), headers={"Content-Type": "application/json"})
+        self.assertEqual(was, 413, answer)
+        self.assertIn("16384", answer["error"]["message"])
 
     def test_wrong_places_and_keys_are_refused_in_our_own_words(self):
         for method, path, key, status, words in [

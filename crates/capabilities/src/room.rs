@@ -3,6 +3,7 @@
 //! `Room::call` is what every face calls: authorise, validate, run, record. What is not `Read` is in the
 //! audit trail before it is answered, whatever came of it; a `Read` is in the batched call record.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -377,7 +378,7 @@ impl Room {
     /// In the audit trail before the answer, whatever came of it.
     async fn call_audited(&self, operation: &Operation, call: Call, input: Value) -> Result<Answer> {
         let (begun, caller) = (Instant::now(), call.caller.clone());
-        let entry = AuditEntry::started(&caller, operation, &input);
+        let entry = AuditEntry::started(&caller, &self.with_nested(operation, &input), &input);
         let answer = self.run(operation, call, input, Some(&entry)).await;
         self.count(operation, &caller, &answer, begun.elapsed());
         let entry = match &answer {
@@ -387,6 +388,21 @@ impl Room {
         // What cannot be recorded is not answered as done.
         self.identity.audit(entry).await?;
         answer
+    }
+
+    /// The operation, with the schema of the one that its input is for in the place of a field that is the
+    /// input of another: so its secrets are known when the call is recorded. Of one that there is not,
+    /// everything may be secret.
+    fn with_nested<'a>(&self, operation: &'a Operation, input: &Value) -> Cow<'a, Operation> {
+        let nested = operation.fields().find_map(|(name, schema)| {
+            Some((name.clone(), schema.get(jobs::INPUT_OF)?.as_str()?.to_owned()))
+        });
+        let Some((name, names_it)) = nested else { return Cow::Borrowed(operation) };
+        let other = input.get(names_it).and_then(Value::as_str).and_then(|other| self.operation(other));
+        let mut operation = operation.clone();
+        operation.input["properties"][name] =
+            other.map_or_else(|| serde_json::json!({ "writeOnly": true }), |other| other.input.clone());
+        Cow::Owned(operation)
     }
 
     /// A call of a tool of a service behind the gateway ended: it is counted.
@@ -525,7 +541,7 @@ const REPEATERS: [&str; 4] = ["logs", "detection", "jobs", "notifications"];
 fn hide_known(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let std::borrow::Cow::Owned(hidden) = known::redact(text) {
+            if let Cow::Owned(hidden) = known::redact(text) {
                 *text = hidden;
             }
         }

@@ -39,14 +39,15 @@ use tokio::sync::Semaphore;
 pub use model::{Failure, Job, JobDetails, LogLine};
 pub use operations::JobPage;
 pub use run::Running;
-pub use schedules::{CallOperation, Missed, Rights, Schedule, SchedulePage};
+pub use schedules::{CallOperation, INPUT_OF, Missed, Rights, Schedule, SchedulePage};
 pub use store::MIGRATIONS;
 
 /// How many jobs run, how many wait, and how long they are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobsConfig {
-    /// The most jobs that run at once on one server, from 1 to 1000. Further ones wait in their order.
+    /// The most jobs that run at once on one server, from 1 to 1000. Further ones wait in their order; of
+    /// one caller's, all places but one are taken, so that another one need not wait for them.
     pub max_running: usize,
     /// The most jobs that wait on one server, from 0 to 10000. Beyond it a new job is refused as busy.
     pub max_waiting: usize,
@@ -110,6 +111,7 @@ struct Inner {
     /// New with every start: whose row a job is.
     server: String,
     slots: Arc<Semaphore>,
+    shares: run::Shares,
     live: Mutex<HashMap<String, Arc<run::Live>>>,
     operations: RwLock<Arc<Vec<Operation>>>,
     scheduler: schedules::Scheduler,
@@ -142,6 +144,7 @@ impl Jobs {
             config,
             server: new_id(),
             slots,
+            shares: run::Shares::default(),
             live: Mutex::new(HashMap::new()),
             operations: RwLock::new(Arc::new(Vec::new())),
             scheduler,

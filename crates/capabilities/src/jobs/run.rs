@@ -3,11 +3,11 @@
 //! Two tasks: the operation itself, in a task of its own so that its panic is only its own, and the one
 //! that watches over it, which writes progress, passes the wish to stop on, and records the end.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -18,7 +18,7 @@ use opsroom_core::id::new_id;
 use opsroom_core::job::{Progress, Started, State, Step};
 use opsroom_core::operation::{BACKGROUND, Call, Effect, Operation};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -57,6 +57,8 @@ pub struct Live {
     pub id: String,
     pub operation: &'static str,
     pub team: String,
+    /// Whose it is.
+    subject: String,
     /// Asks the work to stop.
     pub cancel: CancellationToken,
     /// Set when the end is recorded.
@@ -88,6 +90,7 @@ impl Live {
             id: new_id(),
             operation: operation.name,
             team: call.caller.team().to_owned(),
+            subject: call.caller.subject.clone(),
             cancel: call.cancel.child_token(),
             ended: CancellationToken::new(),
             why: OnceLock::new(),
@@ -163,6 +166,30 @@ impl Drop for Waiting {
     }
 }
 
+/// A place among the jobs that run: one of its caller's share, and one of the server's.
+pub struct Slot {
+    _share: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What one caller may take of what the server has, so that there is room for another one.
+#[derive(Default)]
+pub struct Shares(Mutex<HashMap<String, Weak<Semaphore>>>);
+
+impl Shares {
+    /// The caller's places among those that run: all but one, and at least one.
+    fn of(&self, subject: &str, max_running: usize) -> Arc<Semaphore> {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(subject).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(max_running.saturating_sub(1).max(1)));
+        shares.insert(subject.to_owned(), Arc::downgrade(&share));
+        share
+    }
+}
+
 /// Takes a job off the list of the living, whatever happened to its task.
 struct Listed {
     jobs: Jobs,
@@ -220,10 +247,22 @@ impl Jobs {
     }
 
     /// Finds room for one more, in the order of asking.
-    fn admit(&self, operation: &Operation, call: &Call) -> Result<(Listed, Option<OwnedSemaphorePermit>)> {
+    fn admit(&self, operation: &Operation, call: &Call) -> Result<(Listed, Option<Slot>)> {
         let config = &self.inner.config;
         let mut living = self.live();
-        let slot = self.inner.slots.clone().try_acquire_owned().ok();
+        let subject = &call.caller.subject;
+        let share = self.inner.shares.of(subject, config.max_running).try_acquire_owned().ok();
+        let place = share.is_some().then(|| self.inner.slots.clone().try_acquire_owned().ok()).flatten();
+        let slot = share.zip(place).map(|(share, place)| Slot { _share: share, _place: place });
+        let own = living.values().filter(|live| live.subject == *subject).count();
+        let all = config.max_running + config.max_waiting;
+        let most = all - all / 4;
+        if slot.is_none() && own >= most {
+            return Err(Error::busy(format!(
+                "{own} jobs of yours run or wait, which is three quarters of what the server takes and the \
+                 most for one caller; try again later, or stop one with cancel_job"
+            )));
+        }
         if slot.is_none() && living.len() >= config.max_running + config.max_waiting {
             return Err(Error::busy(format!(
                 "{} jobs run and {} wait, which is the most; try again later, or stop one with cancel_job",
@@ -237,6 +276,14 @@ impl Jobs {
         Ok((Listed { jobs: self.clone(), live }, slot))
     }
 
+    /// A place, when it is this caller's turn: who has taken his share does not stand before others.
+    async fn next_slot(&self, subject: &str) -> Result<Slot> {
+        let share = self.inner.shares.of(subject, self.inner.config.max_running);
+        let share = share.acquire_owned().await.map_err(Error::internal)?;
+        let place = self.inner.slots.clone().acquire_owned().await.map_err(Error::internal)?;
+        Ok(Slot { _share: share, _place: place })
+    }
+
     pub(super) fn lease_until(&self) -> opsroom_core::Time {
         self.inner.clock.now().plus_seconds(i64::from(self.inner.config.lease_seconds))
     }
@@ -247,7 +294,7 @@ impl Jobs {
         operation: Operation,
         call: Call,
         input: Value,
-        slot: Option<OwnedSemaphorePermit>,
+        slot: Option<Slot>,
     ) -> Result<Value> {
         let live = &listed.live;
         let keeps_result = operation.effect != Effect::Reveal;
@@ -265,11 +312,7 @@ impl Jobs {
         outcome
     }
 
-    async fn wait_for_slot(
-        &self,
-        live: &Arc<Live>,
-        slot: Option<OwnedSemaphorePermit>,
-    ) -> Result<OwnedSemaphorePermit> {
+    async fn wait_for_slot(&self, live: &Arc<Live>, slot: Option<Slot>) -> Result<Slot> {
         let slot = match slot {
             Some(slot) => slot,
             None => {
@@ -281,7 +324,7 @@ impl Jobs {
                         live.stop(SERVER_STOPPED);
                         return Err(live.stopped());
                     }
-                    slot = self.inner.slots.clone().acquire_owned() => slot.map_err(Error::internal)?,
+                    slot = self.next_slot(&live.subject) => slot?,
                 };
                 let (store, server) = (&self.inner.store, &self.inner.server);
                 if !store.begin(&live.id, server, self.inner.clock.now(), self.lease_until()).await? {

@@ -253,6 +253,25 @@ async fn too_many_waiting_jobs_are_refused_as_busy() {
 }
 
 #[tokio::test]
+async fn one_caller_cannot_take_every_place() {
+    let test = sqlite().await;
+    let config = JobsConfig { max_running: 2, max_waiting: 6, ..JobsConfig::default() };
+    let room = Room::new(&test, config).await;
+    let mut own = Vec::new();
+    for _ in 0..6 {
+        own.push(room.start(json!({ "wait": true })).await.unwrap().detach());
+    }
+    let error = room.start(json!({ "wait": true })).await.err().unwrap();
+    assert_eq!(error.kind, Kind::Busy);
+    assert!(error.message.contains("of yours"), "{}", error.message);
+    let states: Vec<State> = own.iter().map(|started| started.state).collect();
+    assert_eq!(states.iter().filter(|state| **state == State::Running).count(), 1);
+    let other = Call::new(of_team("other"));
+    let other = room.jobs.start(&room.operation(), other, json!({})).await.unwrap();
+    assert!(other.result.await.is_ok(), "it runs beside the one that takes his share");
+}
+
+#[tokio::test]
 async fn another_teams_job_does_not_exist() {
     for test in each_database().await {
         let room = Room::new(&test, JobsConfig::default()).await;

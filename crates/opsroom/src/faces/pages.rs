@@ -51,7 +51,7 @@ impl Posted {
         if !from_here(headers) {
             return Err(Error::forbidden("this form was not sent by a page of this server"));
         }
-        let bytes = rest::bytes(server, headers, body)
+        let bytes = rest::bytes_within(server, headers, body, rest::STRANGERS_BODY)
             .await
             .map_err(|_| Error::invalid("the form is too large or did not arrive in time"))?;
         let text = String::from_utf8(bytes.to_vec()).map_err(|_| Error::invalid("the form is not UTF-8"))?;

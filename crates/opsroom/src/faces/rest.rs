@@ -216,7 +216,9 @@ async fn input(server: &Server, operation: &Operation, request: Incoming) -> Res
     if !query.is_empty() {
         return Err(Error::invalid("this route takes its fields in a JSON body, not in the query").into());
     }
-    let mut fields = body(server, &request.headers, request.body).await?;
+    // A stranger's body is read before anybody knows who it is from.
+    let most = if operation.open { STRANGERS_BODY } else { server.config.max_body_bytes };
+    let mut fields = body(server, &request.headers, request.body, most).await?;
     for (name, value) in operation.from_pairs(request.path) {
         if fields.insert(name.clone(), value).is_some() {
             return Err(Error::invalid(format!("{name} is in the path; leave it out of the body")).into());
@@ -233,11 +235,26 @@ fn query_pairs(query: &str) -> Result<Vec<(String, String)>> {
     pairs.map(|pairs| pairs.0).map_err(|error| Error::invalid("the query cannot be decoded").because(error))
 }
 
-/// The bytes of a body that is not too large and does not take too long.
+/// The most bytes of a body from somebody who has not shown a key: a form of ours, or what an open operation
+/// takes.
+pub const STRANGERS_BODY: usize = 16 << 10;
+
+/// The bytes of a body of a caller who is known, when it is not too large and does not take too long.
 pub async fn bytes(server: &Server, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
-    let most = server.config.max_body_bytes;
+    bytes_within(server, headers, body, server.config.max_body_bytes).await
+}
+
+/// The bytes of a body that has at most so many and does not take too long.
+pub async fn bytes_within(
+    server: &Server,
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<Bytes, Refusal> {
+    let most = most.min(server.config.max_body_bytes);
     let too_large = || {
-        let message = format!("the body is larger than {most} bytes (`server.max_body_bytes`)");
+        let setting = if most < server.config.max_body_bytes { "" } else { " (`server.max_body_bytes`)" };
+        let message = format!("the body is larger than {most} bytes{setting}");
         Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE, message)
     };
     let length =
@@ -253,11 +270,23 @@ pub async fn bytes(server: &Server, headers: &HeaderMap, body: Body) -> Result<B
         let message = format!("the body did not arrive within {limit} s (`server.request_timeout_seconds`)");
         Refusal::Status(StatusCode::REQUEST_TIMEOUT, message)
     };
-    read.map_err(late)?.map_err(|_| too_large())
+    read.map_err(late)?.map_err(|error| match std::error::Error::source(&error) {
+        Some(cause) if cause.is::<http_body_util::LengthLimitError>() => too_large(),
+        _ => Refusal::Error(Error::invalid("the body broke off, or its chunks cannot be read")),
+    })
 }
 
-async fn body(server: &Server, headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Refusal> {
-    let bytes = bytes(server, headers, body).await?;
+async fn body(
+    server: &Server,
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<Map<String, Value>, Refusal> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let message = "the body is encoded (Content-Encoding); send it as it is";
+        return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
+    }
+    let bytes = bytes_within(server, headers, body, most).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

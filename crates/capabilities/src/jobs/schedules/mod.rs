@@ -16,6 +16,6 @@ mod store;
 mod tests;
 
 pub use model::{Missed, Schedule};
-pub use operations::{SchedulePage, operations};
+pub use operations::{INPUT_OF, SchedulePage, operations};
 pub use run::{CallOperation, Rights, Scheduler};
 pub use store::schedules_table;

@@ -16,6 +16,9 @@ use super::store::Stored;
 use crate::jobs::Jobs;
 use crate::jobs::model::{clean, is_id, page_after};
 
+/// Says in the schema of a field that it is the input of the operation that another field names.
+pub const INPUT_OF: &str = "x-input-of";
+
 /// How long `run_schedule_now` waits for the run to show its job or its end.
 const BEGIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -56,6 +59,7 @@ pub struct CreateSchedule {
     pub operation: String,
     /// The input to call it with, an object; empty when left out. Secrets cannot be kept in it.
     #[serde(default)]
+    #[schemars(extend("x-input-of" = "operation"))]
     pub input: Map<String, Value>,
     /// What becomes of a run that was missed, because no server was up or the one before still ran:
     /// `skip` leaves it out, `run_once` makes up for it once. `skip` when left out.
@@ -113,6 +117,7 @@ pub struct UpdateSchedule {
     /// The operation to call.
     pub operation: Option<String>,
     /// The whole new input to call it with.
+    #[schemars(extend("x-input-of" = "operation"))]
     pub input: Option<Map<String, Value>>,
     /// What becomes of a run that was missed: `skip` or `run_once`.
     pub missed: Option<Missed>,

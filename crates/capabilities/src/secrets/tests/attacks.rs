@@ -28,6 +28,20 @@ async fn idor_between_teams_finds_nothing() {
 }
 
 #[tokio::test]
+async fn secrets_nested_in_the_input_of_a_schedule_reach_no_record() {
+    let house = House::new(sqlite().await).await;
+    for input in [
+        json!({ "name": "a", "cron": "@daily", "operation": "put_secret", "input": { "path": "a", "value": VALUE } }),
+        json!({ "name": "a", "cron": "@daily", "operation": "no_such", "input": { "value": VALUE } }),
+        json!({ "name": "a", "cron": "@daily", "input": { "value": VALUE } }),
+    ] {
+        assert_eq!(house.fails(&operator(), "create_schedule", input).await.0, Kind::Invalid);
+    }
+    let audit = house.ok("list_audit", json!({})).await;
+    assert!(audit.to_string().contains("create_schedule") && !audit.to_string().contains(VALUE), "{audit}");
+}
+
+#[tokio::test]
 async fn a_scope_on_a_path_reaches_no_other_path_and_a_denial_wins() {
     let house = House::new(sqlite().await).await;
     for path in ["db/app", "db/root", "mail"] {
