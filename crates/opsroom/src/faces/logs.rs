@@ -23,14 +23,22 @@ use super::{Peer, Server, auth};
 /// Lines of one batch that a follower gets at most; it is told how many it missed.
 const MOST_AT_ONCE: usize = 1_000;
 
-const fn receiver(path: &'static str, takes: &'static str, summary: &'static str) -> RawRoute {
+/// What carries records of OpenTelemetry, and pushes as to Loki.
+const JSON_OR_PROTOBUF: &str = "application/json, application/x-protobuf";
+
+const fn receiver(
+    path: &'static str,
+    takes: &'static str,
+    content: &'static str,
+    summary: &'static str,
+) -> RawRoute {
     RawRoute {
         method: "POST",
         path,
         summary,
         takes: Some(takes),
-        content: "application/json",
-        statuses: &[400, 401, 403, 413, 503],
+        content,
+        statuses: &[400, 401, 403, 413, 415, 503],
         open: None,
     }
 }
@@ -40,16 +48,19 @@ pub static ROUTES: [RawRoute; 4] = [
     receiver(
         "/logs/raw",
         "text/plain",
+        "application/json",
         "Keep log lines, plain or one JSON object a line; the query gives labels, such as `?service=api`",
     ),
     receiver(
         "/v1/logs",
-        "application/x-protobuf",
+        JSON_OR_PROTOBUF,
+        JSON_OR_PROTOBUF,
         "Keep log records of the OpenTelemetry protocol, as JSON or protobuf",
     ),
     receiver(
         "/loki/api/v1/push",
-        "application/json",
+        JSON_OR_PROTOBUF,
+        "",
         "Keep log lines pushed as to Loki, as JSON or snappy-compressed protobuf",
     ),
     RawRoute {
@@ -96,7 +107,8 @@ async fn otlp(parts: Parts) -> Response {
                 Kind::Forbidden => 7,
                 _ => 14,
             };
-            let body = Json(json!({ "code": code, "message": error.message }));
+            let told = json!({ "kind": error.kind, "message": error.message });
+            let body = Json(json!({ "code": code, "message": error.message, "error": told }));
             (status(error.kind), body).into_response()
         }
         Err(refusal) => refusal.into_response(),
@@ -120,7 +132,14 @@ async fn receive(parts: Parts, format: Format) -> Result<Value, Refusal> {
         headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let encoding = encoding.trim().to_ascii_lowercase();
     let content_type = content_type(&headers);
+    if format == Format::Otlp && !JSON_OR_PROTOBUF.split(", ").any(|kind| kind == content_type) {
+        let message = format!("the body is {content_type:?}; send {JSON_OR_PROTOBUF}");
+        return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
     let body = bytes(&server, &headers, body).await?;
+    if body.is_empty() && format != Format::Otlp {
+        return Err(Error::invalid("the body is empty; send the lines in it").into());
+    }
     let received = Received { format, content_type, encoding, labels, body };
     // What was begun is kept whether the sender waits for the answer or not.
     let logs = server.room.logs.clone();

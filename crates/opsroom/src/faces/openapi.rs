@@ -170,15 +170,15 @@ fn add_failures(responses: &mut Map<String, Value>, statuses: &[u16]) {
 
 fn raw_entry(route: &RawRoute) -> Value {
     let mut responses = Map::new();
-    let schema = if route.content == "application/json" {
-        json!({ "type": "object" })
-    } else {
-        json!({ "type": "string" })
-    };
     if route.content.is_empty() {
         responses.insert("204".to_owned(), json!({ "description": "It is stored" }));
     } else {
-        let content = json!({ route.content: { "schema": schema } });
+        let schema = |kind| if kind == "application/json" { "object" } else { "string" };
+        let content: Map<String, Value> = route
+            .content
+            .split(", ")
+            .map(|kind| (kind.to_owned(), json!({ "schema": { "type": schema(kind) } })))
+            .collect();
         responses.insert("200".to_owned(), json!({ "description": "The answer", "content": content }));
     }
     add_failures(&mut responses, route.statuses);
@@ -199,8 +199,13 @@ fn raw_entry(route: &RawRoute) -> Value {
         "parameters": parameters,
         "responses": responses,
     });
-    if let Some(kind) = route.takes {
-        let body = json!({ kind: { "schema": { "type": "string", "contentEncoding": "binary" } } });
+    if let Some(kinds) = route.takes {
+        let schema = |kind| match kind {
+            "application/json" => json!({ "type": "object" }),
+            _ => json!({ "type": "string", "contentEncoding": "binary" }),
+        };
+        let body: Map<String, Value> =
+            kinds.split(", ").map(|kind| (kind.to_owned(), json!({ "schema": schema(kind) }))).collect();
         entry["requestBody"] = json!({ "required": true, "content": body });
     }
     if route.open.is_some() {

@@ -30,9 +30,9 @@ pub struct RawRoute {
     pub path: &'static str,
     /// What it is for.
     pub summary: &'static str,
-    /// The content type of the body that it takes; a route without takes none.
+    /// The content type of the body that it takes, several separated by `, `; a route without takes none.
     pub takes: Option<&'static str>,
-    /// The content type of its answer; empty when it answers 204 without one.
+    /// The content type of its answer, several separated by `, `; empty when it answers 204 without one.
     pub content: &'static str,
     /// The statuses besides 200 that it answers with.
     pub statuses: &'static [u16],
