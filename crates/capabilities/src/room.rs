@@ -271,6 +271,7 @@ impl Room {
             identity: identity.clone(),
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
+            others: vec![accounts.resealing(), notifications.resealing(mailer.clone())],
         });
         let mut identity_capability = identity.capability();
         identity_capability.operations.extend(accounts.operations());

@@ -1,9 +1,10 @@
 //! Mail: queued sealed, because its links open things, and delivered later by a task of the server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use opsroom_core::id::new_id;
-use opsroom_core::seal::Sealer;
+use opsroom_core::seal::{Reseal, Sealer};
 use opsroom_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,24 @@ impl Notifications {
         rows::insert(&inner.store.db, &id, &sealed, inner.clock.now()).await?;
         inner.mail_queued.notify_one();
         Ok(())
+    }
+
+    /// Seals every waiting mail again by the newest key.
+    pub fn resealing(&self, sealer: Sealer) -> Reseal {
+        let db = self.inner.store.db.clone();
+        Arc::new(move || {
+            let (db, sealer) = (db.clone(), sealer.clone());
+            Box::pin(async move {
+                let mut count = 0;
+                for it in rows::all(&db).await? {
+                    if let Some(again) = sealer.rewrap(&["mail", &it.id], &it.sealed).await? {
+                        rows::seal(&db, &it.id, &again).await?;
+                        count += 1;
+                    }
+                }
+                Ok(count)
+            })
+        })
     }
 
     /// Delivers mail until the server stops.

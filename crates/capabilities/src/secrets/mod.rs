@@ -35,7 +35,7 @@ use opsroom_core::egress::Egress;
 use opsroom_core::events::Events;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
-use opsroom_core::seal::Sealer;
+use opsroom_core::seal::{Reseal, Sealer};
 use opsroom_core::{Capability, Clock, Effect, Operation, Role};
 
 use crate::identity::Identity;
@@ -62,6 +62,7 @@ struct Inner {
     identity: Identity,
     resolver: Resolver,
     config: SecretsConfig,
+    others: Vec<Reseal>,
 }
 
 /// What the service is made of.
@@ -84,14 +85,18 @@ pub struct Parts {
     pub resolver: Resolver,
     /// How secrets are kept.
     pub config: SecretsConfig,
+    /// What other parts of the house keep sealed.
+    pub others: Vec<Reseal>,
 }
 
 impl Secrets {
     /// The service, with its place among the references.
     pub fn open(parts: Parts) -> Self {
-        let Parts { db, clock, lifecycle, events, egress, sealer, identity, resolver, config } = parts;
+        let Parts { db, clock, lifecycle, events, egress, sealer, identity, resolver, config, others } =
+            parts;
         let mounted = resolver.clone();
-        let inner = Inner { db, clock, lifecycle, events, egress, sealer, identity, resolver, config };
+        let inner =
+            Inner { db, clock, lifecycle, events, egress, sealer, identity, resolver, config, others };
         let secrets = Self { inner: Arc::new(inner) };
         mounted.mount(MOUNT, Arc::new(mount::Place(Arc::downgrade(&secrets.inner))));
         secrets

@@ -24,9 +24,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures_util::future::BoxFuture;
 use zeroize::Zeroizing;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::db::Db;
 use crate::egress::Egress;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +37,17 @@ use root::Root;
 pub use config::SealConfig;
 pub use root::MASTER_FILE;
 pub use store::MIGRATIONS;
+
+/// Seals again, by the newest key, what one part of the house keeps sealed; answers how many texts it was.
+pub type Reseal = Arc<dyn Fn() -> BoxFuture<'static, Result<u64>> + Send + Sync>;
+
+/// For how many seconds a server seals by the newest key that it knows before it looks for a newer one, which
+/// another server may have made.
+const KNOWN_FOR: i64 = 60;
+
+/// How many seconds after a key has a successor it is forgotten at the earliest: beyond [`KNOWN_FOR`], so that
+/// no server seals by it any more.
+const KEPT_FOR: i64 = 3600;
 
 /// Seals and opens. Cheap to clone.
 #[derive(Clone)]
@@ -58,6 +70,7 @@ struct Inner {
 struct Keys {
     by_id: HashMap<String, Arc<Key>>,
     current: Option<(String, Arc<Key>, i64)>,
+    read_at: Option<Time>,
 }
 
 impl Sealer {
@@ -128,9 +141,10 @@ impl Sealer {
         Ok((id, generation))
     }
 
-    /// Forgets the key-encryption keys before a generation; the caller has rewrapped everything.
-    pub async fn retire_before(&self, generation: i64) -> Result<()> {
-        store::remove_before(&self.inner.db, generation).await
+    /// Forgets the key-encryption keys that have had a successor for an hour. The caller has sealed again all
+    /// that this house keeps: what was left out opens never again.
+    pub async fn retire(&self) -> Result<()> {
+        store::remove_succeeded(&self.inner.db, self.inner.clock.now().plus_seconds(-KEPT_FOR)).await
     }
 
     /// Whether something can be sealed now, and by which key.
@@ -147,7 +161,10 @@ impl Sealer {
     }
 
     async fn current(&self) -> Result<(String, Arc<Key>, i64)> {
-        if let Some(current) = self.known().current.clone() {
+        let fresh =
+            |keys: &Keys| keys.read_at.is_some_and(|at| self.inner.clock.now() < at.plus_seconds(KNOWN_FOR));
+        let known = Some(self.known()).filter(|keys| fresh(keys)).and_then(|keys| keys.current.clone());
+        if let Some(current) = known {
             return Ok(current);
         }
         self.load().await?;
@@ -190,7 +207,7 @@ impl Sealer {
 
     /// Reads every key, and seals anew those that an older master key sealed.
     async fn read(&self, root: &Root) -> Result<()> {
-        let mut keys = Keys::default();
+        let mut keys = Keys { read_at: Some(self.inner.clock.now()), ..Keys::default() };
         for row in store::all(&self.inner.db).await? {
             let key = Arc::new(root.unwrap(&row.id, &row.wrapped).await?);
             if !root.is_newest(&row.wrapped) {

@@ -78,8 +78,17 @@ pub async fn rewrap(db: &Db, generation: i64, wrapped: &str) -> Result<()> {
     db.run(&update).await.map(drop)
 }
 
-/// Removes the keys before a generation: nothing is sealed by them any more.
-pub async fn remove_before(db: &Db, generation: i64) -> Result<()> {
+/// Removes the keys before the newest one that was made until `time`: nothing is sealed by them any more.
+pub async fn remove_succeeded(db: &Db, time: Time) -> Result<()> {
+    let newest = Query::select()
+        .column(SealingKeys::Generation)
+        .from(SealingKeys::Table)
+        .and_where(Expr::col(SealingKeys::CreatedAt).lte(time.0))
+        .order_by(SealingKeys::Generation, Order::Desc)
+        .limit(1)
+        .to_owned();
+    let Some(newest) = db.first(&newest).await? else { return Ok(()) };
+    let generation: i64 = newest.get("generation")?;
     let delete = Query::delete()
         .from_table(SealingKeys::Table)
         .and_where(Expr::col(SealingKeys::Generation).lt(generation))

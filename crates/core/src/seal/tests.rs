@@ -12,6 +12,11 @@ fn sealer(test: &TestDb, config: SealConfig, folder: &Path) -> Sealer {
     Sealer::new(test.db.clone(), Clock::manual(Time(1)), egress, config, folder)
 }
 
+fn sealer_at(test: &TestDb, folder: &Path, clock: &Clock) -> Sealer {
+    let egress = Egress::new(&EgressConfig::default()).unwrap();
+    Sealer::new(test.db.clone(), clock.clone(), egress, SealConfig::default(), folder)
+}
+
 async fn migrated() -> TestDb {
     let test = sqlite().await;
     test.db.migrate(&Clock::manual(Time(1)), &[("seal", &MIGRATIONS)]).await.unwrap();
@@ -96,12 +101,14 @@ async fn rotation_keeps_what_was_sealed_open_on_every_server() {
     for test in each_database().await {
         test.db.migrate(&Clock::manual(Time(1)), &[("seal", &MIGRATIONS)]).await.unwrap();
         let folder = folder(&test, "data");
-        let (one, other) =
-            (sealer(&test, SealConfig::default(), &folder), sealer(&test, SealConfig::default(), &folder));
+        let clock = Clock::manual(Time(1));
+        let (one, other) = (sealer_at(&test, &folder, &clock), sealer_at(&test, &folder, &clock));
+        let unheard = sealer_at(&test, &folder, &clock);
+        unheard.check().await.unwrap();
         let sealed = one.seal(&["a"], b"value").await.unwrap();
         other.open(&["a"], &sealed).await.unwrap();
         let before = std::fs::read(folder.join(MASTER_FILE)).unwrap();
-        let (_, generation) = one.rotate().await.unwrap();
+        one.rotate().await.unwrap();
         assert_ne!(std::fs::read(folder.join(MASTER_FILE)).unwrap(), before);
         assert!(one.open(&["a"], &sealed).await.is_ok());
         let newer = one.seal(&["a"], b"newer").await.unwrap();
@@ -109,8 +116,17 @@ async fn rotation_keeps_what_was_sealed_open_on_every_server() {
         assert_eq!(&**other.open(&["a"], &newer).await.unwrap(), b"newer");
         let rewrapped = other.rewrap(&["a"], &sealed).await.unwrap().unwrap();
         assert_eq!(other.rewrap(&["a"], &rewrapped).await.unwrap(), None);
-        one.retire_before(generation).await.unwrap();
-        let fresh = sealer(&test, SealConfig::default(), &folder);
+        // The other server may still seal by the older key, so it is kept for a while.
+        let late = unheard.seal(&["a"], b"late").await.unwrap();
+        one.retire().await.unwrap();
+        let fresh = sealer_at(&test, &folder, &clock);
+        let late = fresh.rewrap(&["a"], &late).await.unwrap().expect("sealed by the older key");
+        clock.advance_seconds(KEPT_FOR + 1);
+        let heard = unheard.seal(&["a"], b"heard").await.unwrap();
+        assert_eq!(one.rewrap(&["a"], &heard).await.unwrap(), None, "it has looked for a newer key");
+        one.retire().await.unwrap();
+        let fresh = sealer_at(&test, &folder, &clock);
+        assert_eq!(&**fresh.open(&["a"], &late).await.unwrap(), b"late");
         assert_eq!(&**fresh.open(&["a"], &rewrapped).await.unwrap(), b"value");
         assert!(fresh.open(&["a"], &sealed).await.is_err());
     }

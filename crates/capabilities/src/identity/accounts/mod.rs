@@ -26,7 +26,7 @@ mod totp;
 
 use std::sync::Arc;
 
-use opsroom_core::seal::Sealer;
+use opsroom_core::seal::{Reseal, Sealer};
 use opsroom_core::{Caller, Effect, Error, Operation, Result, Role};
 use serde_json::Value;
 
@@ -77,6 +77,38 @@ impl Accounts {
     /// The operations of accounts.
     pub fn operations(&self) -> Vec<Operation> {
         operations::all(self)
+    }
+
+    /// Seals every second factor again by the newest key.
+    pub fn resealing(&self) -> Reseal {
+        let accounts = self.clone();
+        Arc::new(move || {
+            let accounts = accounts.clone();
+            Box::pin(async move { accounts.reseal().await })
+        })
+    }
+
+    async fn reseal(&self) -> Result<u64> {
+        const PAGE: u64 = 200;
+        let (mut before, mut count) = (None, 0);
+        loop {
+            let users = store::users::list(&self.identity.db, before.as_deref(), PAGE).await?;
+            for user in &users {
+                let Some(seed) = &user.seed else { continue };
+                let Some(again) = self.sealer.rewrap(&user.context(), seed).await? else { continue };
+                let unchanged = |now: &mut UserRow| {
+                    if now.seed.as_ref() == Some(seed) {
+                        now.seed = Some(again);
+                    }
+                };
+                self.change(&user.id, false, unchanged).await?;
+                count += 1;
+            }
+            match users.last() {
+                Some(last) => before = Some(last.id.clone()),
+                None => return Ok(count),
+            }
+        }
     }
 
     /// The user who calls, as the database has them now.

@@ -291,6 +291,27 @@ async fn v6_6_2_a_reset_token_works_once_not_late_and_for_its_account_alone() {
 }
 
 #[tokio::test]
+async fn a_second_factor_opens_after_the_master_key_was_rotated_often() {
+    for house in houses().await {
+        house.user("ada", "viewer").await;
+        let (_, ada) = house.session("ada").await;
+        let seed = house.call(&ada, "enable_two_factor", json!({ "password": PASSWORD })).await.unwrap();
+        let seed = seed["secret"].as_str().unwrap();
+        let code = |at: &House| code_at(seed, at.clock.now().0 / 1_000_000 / 30).unwrap();
+        house.call(&ada, "confirm_two_factor", json!({ "code": code(&house) })).await.unwrap();
+        for _ in 0..3 {
+            // Beyond the time for which a key is kept after it has a successor.
+            house.clock.advance_seconds(4000);
+            let done = house.call(&operator(), "rotate_master_key", json!({})).await.unwrap();
+            assert_eq!(done["sealed"], 1);
+        }
+        house.clock.advance_seconds(30);
+        let input = json!({ "username": "ada", "password": PASSWORD, "two_factor_code": code(&house) });
+        house.call(&stranger("192.0.2.1"), "login", input).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn v6_4_3_a_reset_does_not_pass_the_second_factor_and_a_code_works_once() {
     for house in houses().await {
         let id = house.user("ada", "viewer").await;

@@ -3,7 +3,7 @@
 use opsroom_core::clock::Time;
 use opsroom_core::db::{Db, Dialect, Step};
 use opsroom_core::error::Result;
-use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Order, Query, Table};
+use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Order, Query, SelectStatement, Table};
 
 #[derive(Clone, Copy, Iden)]
 enum NotificationsMail {
@@ -55,19 +55,43 @@ pub async fn insert(db: &Db, id: &str, sealed: &str, now: Time) -> Result<()> {
 
 /// What is to be tried now.
 pub async fn due(db: &Db, now: Time) -> Result<Vec<Waiting>> {
-    let query = Query::select()
-        .columns([NotificationsMail::Id, NotificationsMail::Sealed, NotificationsMail::Attempts])
-        .from(NotificationsMail::Table)
+    let query = select()
         .and_where(Expr::col(NotificationsMail::DueAt).lte(now.0))
         .and_where(Expr::col(NotificationsMail::LeaseUntil).lte(now.0))
         .order_by(NotificationsMail::Id, Order::Asc)
         .limit(50)
         .to_owned();
-    let rows = db.all(&query).await?;
+    read(db, &query).await
+}
+
+/// Everything that waits.
+pub async fn all(db: &Db) -> Result<Vec<Waiting>> {
+    read(db, &select()).await
+}
+
+fn select() -> SelectStatement {
+    Query::select()
+        .columns([NotificationsMail::Id, NotificationsMail::Sealed, NotificationsMail::Attempts])
+        .from(NotificationsMail::Table)
+        .to_owned()
+}
+
+async fn read(db: &Db, query: &SelectStatement) -> Result<Vec<Waiting>> {
+    let rows = db.all(query).await?;
     let read = |row: &opsroom_core::db::Row| {
         Ok(Waiting { id: row.get("id")?, sealed: row.get("sealed")?, attempts: row.get("attempts")? })
     };
     rows.iter().map(read).collect()
+}
+
+/// Replaces how a mail is sealed.
+pub async fn seal(db: &Db, id: &str, sealed: &str) -> Result<()> {
+    let update = Query::update()
+        .table(NotificationsMail::Table)
+        .value(NotificationsMail::Sealed, sealed)
+        .and_where(Expr::col(NotificationsMail::Id).eq(id))
+        .to_owned();
+    db.run(&update).await.map(drop)
 }
 
 /// Claims a mail until `until`: true for one server only.

@@ -94,9 +94,11 @@ pub async fn plan(secrets: Secrets, call: Call, input: PlanSecretRotation) -> Re
 }
 
 pub async fn rotate_master_key(secrets: Secrets, call: Call, _: RotateMasterKey) -> Result<MasterKeyRotated> {
-    let (key, generation) = secrets.inner.sealer.rotate().await?;
-    let sealed = secrets.rewrap(&call).await?;
-    // Other servers may seal by the one before until they hear of the new one.
-    secrets.inner.sealer.retire_before(generation - 1).await?;
+    let (key, _) = secrets.inner.sealer.rotate().await?;
+    let mut sealed = secrets.rewrap(&call).await?;
+    for others in &secrets.inner.others {
+        sealed += others().await?;
+    }
+    secrets.inner.sealer.retire().await?;
     Ok(MasterKeyRotated { key, sealed })
 }
