@@ -159,7 +159,10 @@ pub fn time_of(value: &Value) -> Option<i64> {
         Value::String(text) => time_of_text(text),
         Value::Number(number) => match number.as_i64() {
             Some(whole) => Some(by_size(whole)),
-            None => number.as_f64().filter(|n| n.abs() < 1e11).map(|seconds| (seconds * 1e6) as i64),
+            None => number
+                .as_f64()
+                .filter(|n| n.abs() < MILLISECONDS as f64)
+                .map(|seconds| (seconds * 1e6) as i64),
         },
         _ => None,
     }
@@ -172,7 +175,7 @@ pub fn time_of_text(text: &str) -> Option<i64> {
         return Some(by_size(number));
     }
     if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds.abs() < 1e11).then_some((seconds * 1e6) as i64);
+        return (seconds.abs() < MILLISECONDS as f64).then_some((seconds * 1e6) as i64);
     }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time.as_microsecond());
@@ -183,11 +186,18 @@ pub fn time_of_text(text: &str) -> Option<i64> {
         .map(|at| at.timestamp().as_microsecond())
 }
 
+/// From here on a number since 1970 is milliseconds: the begin of 1980. As seconds it is the year 11963.
+const MILLISECONDS: u64 = 315_532_800_000;
+/// From here on it is microseconds.
+const MICROSECONDS: u64 = MILLISECONDS * 1_000;
+/// From here on it is nanoseconds.
+const NANOSECONDS: u64 = MICROSECONDS * 1_000;
+
 fn by_size(number: i64) -> i64 {
     match number.unsigned_abs() {
-        0..100_000_000_000 => number.saturating_mul(1_000_000),
-        100_000_000_000..100_000_000_000_000 => number.saturating_mul(1_000),
-        100_000_000_000_000..100_000_000_000_000_000 => number,
+        0..MILLISECONDS => number.saturating_mul(1_000_000),
+        MILLISECONDS..MICROSECONDS => number.saturating_mul(1_000),
+        MICROSECONDS..NANOSECONDS => number,
         _ => number / 1_000,
     }
 }
@@ -221,6 +231,8 @@ mod tests {
             assert_eq!(time_of(&value), Some(moment), "{value}");
         }
         assert_eq!((time_of(&json!("yesterday")), time_of(&json!(true))), (None, None));
+        // The first second of the year 10000 is not a millisecond of 1978.
+        assert_eq!(time_of(&json!(253_402_300_800i64)), Some(253_402_300_800_000_000));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use opsroom_core::Time;
 
 /// The first second of the year 2200.
 const END: i64 = 7_258_118_400;
-/// From here on a number is milliseconds.
-const MILLISECONDS: f64 = 1e11;
+/// From here on a number is milliseconds: the begin of 1980.
+const MILLISECONDS: f64 = 315_532_800_000.0;
 
 /// Seconds since 1970 of an ISO 8601 time, or of a number in text.
 pub fn parse(text: &str) -> Option<i64> {

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use opsroom_capabilities::detection::model::{Format, Options, Window, parse_share};
 use opsroom_capabilities::detection::{self, Request};
 use opsroom_capabilities::logs;
-use opsroom_capabilities::logs::input::{Limits, Source, find_logs};
+use opsroom_capabilities::logs::input::{Limits, Source, find_logs, in_time_order};
 use opsroom_core::{Error, Result};
 
 use crate::cli::{complain, exit_code};
@@ -202,5 +202,6 @@ fn sources(files: &[PathBuf], limits: &Limits) -> Result<Vec<Source>> {
             limits.files
         )));
     }
-    Ok(sources)
+    // A folder's files have their order already.
+    Ok(if files.len() > 1 { in_time_order(sources, limits) } else { sources })
 }

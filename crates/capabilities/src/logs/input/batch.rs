@@ -83,9 +83,12 @@ pub(super) struct Splitter<R> {
     dropped: u64,
     /// The byte of the source at which that line begins.
     offset: u64,
+    first_line: u64,
     next_line: u64,
     ended: bool,
     failure: Option<std::io::Error>,
+    /// Whether reading broke off in a line, which was left out.
+    cut: bool,
 }
 
 impl<R: Read> Splitter<R> {
@@ -98,9 +101,11 @@ impl<R: Read> Splitter<R> {
             carry: Vec::new(),
             dropped: 0,
             offset,
+            first_line,
             next_line: first_line,
             ended: false,
             failure: None,
+            cut: false,
         }
     }
 
@@ -123,7 +128,14 @@ impl<R: Read> Splitter<R> {
             };
             self.mark_lines(batch, whole);
             if self.ended && whole < batch.text.len() {
-                self.mark_last(batch, whole);
+                // What came after the last whole line is a line only where the source really ends.
+                let broken =
+                    self.failure.as_ref().is_some_and(|e| e.kind() != std::io::ErrorKind::InvalidInput);
+                if broken && self.next_line + batch.len() as u64 > self.first_line {
+                    self.cut = true;
+                } else {
+                    self.mark_last(batch, whole);
+                }
             } else {
                 self.carry.extend_from_slice(&batch.text[whole..]);
             }
@@ -135,6 +147,11 @@ impl<R: Read> Splitter<R> {
     /// The error at which reading ended, if it was one.
     pub(super) fn failure(&mut self) -> Option<std::io::Error> {
         self.failure.take()
+    }
+
+    /// Whether the last line was left out because reading broke off in it.
+    pub(super) fn cut(&self) -> bool {
+        self.cut
     }
 
     fn fill(&mut self, text: &mut Vec<u8>) {

@@ -105,6 +105,13 @@ pub(super) fn in_order(a: &Path, b: &Path) -> Ordering {
     })
 }
 
+/// Whether two paths name files of one rotated log.
+pub(super) fn are_of_one(a: &str, b: &str) -> bool {
+    let (a, b) = (Path::new(a), Path::new(b));
+    let name = |path: &Path| lossy(path.file_name().map(Path::new));
+    a.parent() == b.parent() && Rotated::parse(&name(a)).stem == Rotated::parse(&name(b)).stem
+}
+
 fn lossy(path: Option<&Path>) -> String {
     path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use opsroom_core::{Error, Kind, Result};
 
 use super::Limits;
 use super::folder::{in_order, is_log_like};
+use super::order::in_time_order;
 use super::source::Source;
 
 /// Bytes of a text that may come inline.
@@ -50,7 +51,8 @@ impl Named {
                         "{found} files are too many at once: at most {most}"
                     )));
                 }
-                Ok(sources)
+                // A folder's files have their order already.
+                Ok(if self.paths.len() > 1 { in_time_order(sources, limits) } else { sources })
             }
         }
     }

@@ -238,12 +238,13 @@ impl LogReader {
         let read = self.log.sources.last_mut().expect("an open source is listed");
         read.lines = self.log.lines + 1 - read.first_line;
         let lines = read.lines;
+        let cut = if current.splitter.cut() { ", and a last one that is cut was left out" } else { "" };
         match current.splitter.failure() {
             // One bad file among many that were found does not spoil the rest.
             Some(error) if current.source.found && current.packing == Packing::Plain => {
                 let told = told(&error);
                 self.log.warnings.push(format!(
-                    "{name} could not be read to its end ({told}); the {lines} lines before that were used"
+                    "{name} could not be read to its end ({told}); the {lines} lines before that were used{cut}"
                 ));
             }
             Some(error) if decode::is_bomb(&error) && !current.source.found => {
@@ -254,7 +255,9 @@ impl LogReader {
                 if lines == 0 && !current.source.found {
                     return Err(Error::invalid(format!("{name} {what}, and nothing of it could be read")));
                 }
-                self.log.warnings.push(format!("{name} {what}; the {lines} lines before that were used"));
+                self.log
+                    .warnings
+                    .push(format!("{name} {what}; the {lines} lines before that were used{cut}"));
             }
             Some(error) => {
                 return Err(Error::unavailable(format!("reading {name} failed: {}", told(&error))));

@@ -94,6 +94,10 @@ fn a_truncated_gzip_gives_what_is_good_and_a_warning() {
     let (lines, log) = read(vec![file(folder.path(), "cut.gz", &whole[..whole.len() / 2])]).unwrap();
     assert!(lines.len() > 1000 && lines[1000] == "line 1000");
     assert!(log.warnings[0].contains("truncated gzip"), "{:?}", log.warnings);
+    // The last line is whole: what came of the next one is left out, and said so.
+    let last = lines.len() - 1;
+    assert_eq!(lines[last], format!("line {last}"));
+    assert!(log.warnings[0].contains("a last one that is cut was left out"), "{:?}", log.warnings);
     let error = read(vec![file(folder.path(), "stub.gz", &whole[..12])]).err().unwrap();
     assert!(error.message.contains("nothing of it could be read"), "{error}");
 }

@@ -16,6 +16,8 @@ pub struct Ranged<R> {
     within: bool,
     out: Vec<u8>,
     at: usize,
+    /// At which reading ended, after what is in `out`.
+    failure: Option<io::Error>,
 }
 
 impl<R: Read> Ranged<R> {
@@ -23,12 +25,27 @@ impl<R: Read> Ranged<R> {
     /// passed on.
     pub fn new(log: R, config: ParserConfig, range: std::ops::Range<i64>) -> Self {
         let lines = BufReader::with_capacity(256 << 10, log);
-        Self { lines, parser: LogParser::new(config), range, within: true, out: Vec::new(), at: 0 }
+        let parser = LogParser::new(config);
+        Self { lines, parser, range, within: true, out: Vec::new(), at: 0, failure: None }
     }
 
+    /// What comes before an error is passed on first.
     fn fill(&mut self) -> io::Result<()> {
         self.out.clear();
         self.at = 0;
+        if self.failure.is_none() {
+            self.failure = self.more().err();
+        }
+        match self.failure.take() {
+            Some(failure) if self.out.is_empty() => Err(failure),
+            failure => {
+                self.failure = failure;
+                Ok(())
+            }
+        }
+    }
+
+    fn more(&mut self) -> io::Result<()> {
         let mut line = Vec::new();
         while self.out.len() < 128 << 10 {
             line.clear();
@@ -86,6 +103,26 @@ impl<R: Read> Read for Ranged<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Gives its text, then an error.
+    struct Breaking(&'static [u8]);
+
+    impl Read for Breaking {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                read => Ok(read),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_lines_before_an_error_are_passed_on_and_then_the_error() {
+        let mut log = Ranged::new(Breaking(b"one\ntwo\ncut"), ParserConfig::default(), 0..1);
+        let mut out = Vec::new();
+        let failure = log.read_to_end(&mut out).unwrap_err();
+        assert_eq!((out.as_slice(), failure.kind()), (&b"one\ntwo\n"[..], io::ErrorKind::UnexpectedEof));
+    }
 
     #[test]
     fn lines_of_other_times_become_empty_and_traces_stay_whole() {
