@@ -192,6 +192,9 @@ pub struct Anomaly {
     /// The keys of some of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub similar_keys: Vec<String>,
+    /// When the first and the last of them all began, this one too, where their lines have times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similar_range: Option<TimeRange>,
 }
 
 /// The verdict on one session or window.

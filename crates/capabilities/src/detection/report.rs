@@ -167,7 +167,17 @@ impl Words<'_> {
             examples: lines.into_iter().filter_map(|line| self.example(line, raw)).collect(),
             similar: cause.groups.len() as u64 - 1,
             similar_keys: similar_keys.map(|&index| clean(&self.judged.groups.key(index))).collect(),
+            similar_range: self.range(&cause.groups),
         }
+    }
+
+    /// When the first and the last of several groups began.
+    fn range(&self, groups: &[usize]) -> Option<TimeRange> {
+        let begin = |&index: &usize| self.judged.groups.group(index).times.map(|(first, _)| first);
+        let begins = || groups.iter().filter_map(begin);
+        let several = groups.len() > 1;
+        let (first, last) = begins().min().zip(begins().max()).filter(|_| several)?;
+        Some(TimeRange { from: time_text(first)?, to: time_text(last)? })
     }
 
     fn example(&self, line: u64, raw: &BTreeMap<u64, RawLine>) -> Option<Example> {

@@ -73,7 +73,11 @@ fn judge_lines(request: Request, watch: &Watch) -> Result<Detected> {
         learnt_from: learnt_groups.as_ref().map(|(_, log)| log),
         times: read.times,
     };
-    report(&judged, &mut log, &options, watch)
+    let found = report(&judged, &mut log, &options, watch)?;
+    let summary = &found.summary;
+    let told = format!("judged: {} of {} {} abnormal", summary.anomalous, summary.sessions, summary.grouping);
+    watch.progress.report(None, told);
+    Ok(found)
 }
 
 /// Learns what is normal, from the log to learn from or from the one that is judged.

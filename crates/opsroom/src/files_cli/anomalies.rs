@@ -67,7 +67,9 @@ fn cause(rank: usize, anomaly: &Anomaly, out: &mut Out) -> Result<()> {
         head.push_str(&format!("  {}", out.style(Style::Dim, time)));
     }
     if anomaly.similar > 0 {
-        head.push_str(&format!("  and {} more like it", number(anomaly.similar)));
+        let range = anomaly.similar_range.as_ref();
+        let range = range.map(|range| format!(", {} to {}", range.from, range.to)).unwrap_or_default();
+        head.push_str(&format!("  and {} more like it{range}", number(anomaly.similar)));
     }
     out.line(format_args!("{head}"))?;
     for reason in &anomaly.reasons {
