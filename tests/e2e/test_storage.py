@@ -163,6 +163,8 @@ class Storage:
         self.assertLessEqual(keys, {one["id"] for one in all_of(room, "list-api-keys")})
         records = all_of(room, "list-audit", "--operation", "create_api_key")
         self.assertGreaterEqual(sum(record["outcome"] == "ok" for record in records), len(keys))
+        # Nothing was made without a trace, answered or not.
+        self.assertGreaterEqual(len(records), len(all_of(room, "list-api-keys")))
         for _ in range(60):
             states = {one["id"]: one["state"] for one in all_of(room, "list-jobs")}
             if not {"queued", "running"} & set(states.values()):

@@ -380,6 +380,7 @@ impl Room {
     async fn call_audited(&self, operation: &Operation, call: Call, input: Value) -> Result<Answer> {
         let (begun, caller) = (Instant::now(), call.caller.clone());
         let entry = AuditEntry::started(&caller, &self.with_nested(operation, &input), &input);
+        let entry = self.identity.begin_audit(entry).await?;
         let answer = self.run(operation, call, input, Some(&entry)).await;
         self.count(operation, &caller, &answer, begun.elapsed());
         let entry = match &answer {
@@ -496,6 +497,7 @@ impl Room {
     }
 
     async fn start(self: &Arc<Self>) -> Result<()> {
+        self.identity.recover_audit().await?;
         self.jobs.recover().await?;
         self.jobs.set_operations(self.operations.clone());
         self.jobs.start_upkeep();

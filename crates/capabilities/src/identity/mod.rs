@@ -106,8 +106,9 @@ impl Identity {
         identity.cache.refresh().await?;
         identity.people.refresh().await?;
         let (cache, people, stop) = (identity.cache.clone(), identity.people.clone(), lifecycle.stopping());
+        let trail = identity.trail.clone();
         lifecycle.spawn("api keys", async move {
-            keep_fresh(&cache, &people, &stop).await;
+            keep_fresh(&cache, &people, &trail, &stop).await;
             Ok(())
         });
         Ok(identity)
@@ -141,6 +142,20 @@ impl Identity {
             operation!("verify_audit", Read, "GET /audit/verify", lists::verify_audit),
             operation!("list_calls", Read, "GET /calls", lists::list_calls),
         ]
+    }
+
+    /// Notes that an entry is about to be done, so that a crash before its record leaves a trace.
+    ///
+    /// # Errors
+    /// When it could not be noted; it must not be done then.
+    pub async fn begin_audit(&self, entry: AuditEntry) -> Result<AuditEntry> {
+        self.trail.begin(entry).await
+    }
+
+    /// Puts on record what an earlier server began and did not end. Whoever calls this on SQLite holds the data
+    /// folder's lock.
+    pub async fn recover_audit(&self) -> Result<()> {
+        self.trail.recover(true).await
     }
 
     /// Writes an entry to the audit trail; answers when it would survive a crash.
@@ -210,7 +225,7 @@ fn calls_state(dropped: u64) -> Component {
 
 /// Asks every few seconds whether another server changed a key, and writes now and then when keys were
 /// used. Trouble is logged and tried again: calls are refused by the cache when it lasts.
-async fn keep_fresh(cache: &KeyCache, people: &People, stop: &CancellationToken) {
+async fn keep_fresh(cache: &KeyCache, people: &People, trail: &audit::Trail, stop: &CancellationToken) {
     let mut failing = false;
     for round in 1u32.. {
         let stopping = tokio::select! {
@@ -222,7 +237,7 @@ async fn keep_fresh(cache: &KeyCache, people: &People, stop: &CancellationToken)
             result = cache.write_last_used().await.and(people.write_seen().await);
         }
         if !stopping && round % OLD_SESSIONS == 0 {
-            result = result.and(people.remove_old().await);
+            result = result.and(people.remove_old().await).and(trail.recover(false).await);
         }
         if stopping {
             return;

@@ -29,7 +29,9 @@ pub struct AuditEntry {
     pub(super) message: Option<String>,
     pub(super) job_id: Option<String>,
     pub(super) request_id: Option<String>,
-    hidden: Hidden,
+    /// The row that says that it was begun.
+    pub(super) begun: Option<String>,
+    pub(super) hidden: Hidden,
 }
 
 impl AuditEntry {
@@ -62,6 +64,7 @@ impl AuditEntry {
             message: None,
             job_id: None,
             request_id: caller.request_id.as_deref().map(|id| plain(id, 190)),
+            begun: None,
             hidden: Hidden::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! The audit trail: a chain of records, each of which holds the hash of the one before.
 //!
-//! Words: an *entry* is what somebody did, as the faces know it; a *record* is an entry that has its
+//! Words: an *entry* is what somebody did, as the faces know it; it is *begun* before the operation runs; a *record* is an entry that has its
 //! number and its place in the chain; the *head* is the row that knows the last record's number and hash.
 //!
 //! Invariants: a record's number is one more than that of the record before; the head moves in the
@@ -9,12 +9,14 @@
 //! recompute the chain too: to notice that, note the head's number and hash elsewhere, and give them to
 //! `verify_audit` later.
 
+mod begun;
 mod chain;
 mod entry;
 mod redact;
 mod trail;
 mod verify;
 
+pub use begun::Begun;
 pub use chain::{GENESIS, Head, Record};
 pub use entry::AuditEntry;
 pub use trail::{Trail, append};

@@ -13,7 +13,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Clock, Error, Kind, Result};
 use tokio::sync::oneshot;
 
-use super::{AuditEntry, Record};
+use super::{AuditEntry, Begun, Record, begun};
 use crate::identity::store;
 
 /// Entries in one transaction.
@@ -40,8 +40,16 @@ struct Queue {
     writing: bool,
 }
 
+/// What is to be written.
+enum Item {
+    /// That something is about to be done.
+    Begun(Begun),
+    /// What was done.
+    Done(AuditEntry),
+}
+
 struct Waiting {
-    entry: AuditEntry,
+    item: Item,
     done: oneshot::Sender<Result<()>>,
 }
 
@@ -57,8 +65,32 @@ impl Trail {
     /// `Unavailable` when it could not be written. The caller must then not be given the operation's
     /// answer: what is not on record did not happen.
     pub async fn write(&self, entry: AuditEntry) -> Result<()> {
+        self.put(Item::Done(entry.at(self.clock.now()))).await
+    }
+
+    /// Writes that an entry is about to be done; answers it when that would survive a crash.
+    ///
+    /// # Errors
+    /// `Unavailable` when it could not be written: it must not be done then.
+    pub async fn begin(&self, mut entry: AuditEntry) -> Result<AuditEntry> {
+        let begun = Begun::new(&entry, self.clock.now())?;
+        entry.begun = Some(begun.id.clone());
+        self.put(Item::Begun(begun)).await?;
+        Ok(entry)
+    }
+
+    /// Puts on record what was begun by a server that is no more.
+    pub async fn recover(&self, starting: bool) -> Result<()> {
+        let recovered = begun::recover(&self.db, &self.clock, starting).await?;
+        if recovered > 0 {
+            tracing::warn!(recovered, "calls that had begun before a crash are on record as interrupted");
+        }
+        Ok(())
+    }
+
+    async fn put(&self, item: Item) -> Result<()> {
         let (done, written) = oneshot::channel();
-        let waiting = Waiting { entry: entry.at(self.clock.now()), done };
+        let waiting = Waiting { item, done };
         if self.enqueue(waiting)? {
             let trail = self.clone();
             // The writer belongs to the process and not to this caller, who may go away while it writes
@@ -85,9 +117,9 @@ impl Trail {
         // Should the writer be dropped or panic, the next caller starts another.
         let _guard = WritingEnds(&self.queue);
         while let Some(batch) = self.next_batch() {
-            let (entries, done): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
-            let result = commit(&self.db, &entries).await;
+            let (items, done): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.item, waiting.done)).unzip();
+            let result = commit(&self.db, items).await;
             if let Err(error) = &result {
                 tracing::error!(
                     error = error.message,
@@ -143,12 +175,20 @@ fn refused(reason: &str, kind: Option<Kind>) -> Error {
 }
 
 /// Adds entries to the chain in one transaction, again when another server was in the way.
-async fn commit(db: &Db, entries: &[AuditEntry]) -> Result<()> {
+async fn commit(db: &Db, items: Vec<Item>) -> Result<()> {
+    let (mut begun, mut entries) = (Vec::new(), Vec::new());
+    for item in items {
+        match item {
+            Item::Begun(row) => begun.push(row),
+            Item::Done(entry) => entries.push(entry),
+        }
+    }
     let mut tries = 0;
     loop {
         let result = async {
             let mut on = db.begin().await?;
-            append(&mut on, entries).await?;
+            store::audit::begin(&mut on, &begun).await?;
+            append(&mut on, &entries).await?;
             on.commit().await
         };
         match result.await {
@@ -164,6 +204,11 @@ async fn commit(db: &Db, entries: &[AuditEntry]) -> Result<()> {
 /// Adds entries to the chain within a transaction that does more: what it does and its record last
 /// together or not at all.
 pub async fn append(on: &mut Transaction, entries: &[AuditEntry]) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let begun: Vec<&str> = entries.iter().filter_map(|entry| entry.begun.as_deref()).collect();
+    store::audit::end(on, &begun).await?;
     let Some(mut head) = store::audit::lock_head(on).await? else {
         return Err(Error::new(Kind::Internal, "it has lost its head row; `verify_audit` says more"));
     };

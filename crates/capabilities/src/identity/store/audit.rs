@@ -1,11 +1,11 @@
 //! Rows of the audit trail and its head.
 
-use opsroom_core::db::{Db, Row, Transaction};
+use opsroom_core::db::{Db, Dialect, Row, Step, Transaction};
 use opsroom_core::{Result, Time};
-use sea_query::{Expr, ExprTrait, Func, Order, Query, SelectStatement};
+use sea_query::{Expr, ExprTrait, Func, Order, Query, SelectStatement, Table};
 
-use super::{AuditHead, AuditRecords};
-use crate::identity::audit::{Head, Record};
+use super::{AuditBegun, AuditHead, AuditRecords};
+use crate::identity::audit::{Begun, Head, Record};
 
 /// The only row of the head.
 const THE_HEAD: i64 = 1;
@@ -92,6 +92,57 @@ pub async fn insert(on: &mut Transaction, records: &[Record]) -> Result<()> {
         ]);
     }
     on.run(&insert).await.map(drop)
+}
+
+/// The table of what was begun and has no record yet.
+pub fn begun_table(dialect: Dialect) -> Vec<Step> {
+    let table = Table::create()
+        .table(AuditBegun::Table)
+        .col(super::text(AuditBegun::Id, 36).primary_key())
+        .col(super::number(AuditBegun::BegunAt))
+        .col(dialect.long_text(AuditBegun::Entry).not_null())
+        .to_owned();
+    vec![Step::Create(table)]
+}
+
+/// Notes what is about to be done.
+pub async fn begin(on: &mut Transaction, rows: &[Begun]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = [AuditBegun::Id, AuditBegun::BegunAt, AuditBegun::Entry];
+    let mut insert = Query::insert().into_table(AuditBegun::Table).columns(columns).to_owned();
+    for row in rows {
+        insert.values_panic([row.id.as_str().into(), row.at.0.into(), row.entry.as_str().into()]);
+    }
+    on.run(&insert).await.map(drop)
+}
+
+/// Removes what has its record now.
+pub async fn end(on: &mut Transaction, ids: &[&str]) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = ids.iter().copied();
+    let delete = Query::delete()
+        .from_table(AuditBegun::Table)
+        .and_where(Expr::col(AuditBegun::Id).is_in(ids))
+        .to_owned();
+    on.run(&delete).await.map(drop)
+}
+
+/// What was begun before a moment, in its order.
+pub async fn begun_before(on: &mut Transaction, until: Time, limit: u64) -> Result<Vec<Begun>> {
+    let query = Query::select()
+        .columns([AuditBegun::Id, AuditBegun::BegunAt, AuditBegun::Entry])
+        .from(AuditBegun::Table)
+        .and_where(Expr::col(AuditBegun::BegunAt).lt(until.0))
+        .order_by(AuditBegun::Id, Order::Asc)
+        .limit(limit)
+        .to_owned();
+    let read =
+        |row: &Row| Ok(Begun { id: row.get("id")?, at: row.time("begun_at")?, entry: row.get("entry")? });
+    on.all(&query).await?.iter().map(read).collect()
 }
 
 /// The largest number of any record, 0 without records.

@@ -14,9 +14,10 @@ use opsroom_core::db::{Db, Dialect, Migration, Step, Transaction};
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
 
 /// This folder's tables, oldest change first.
-pub const MIGRATIONS: [Migration; 2] = [
+pub const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "keys, audit and calls", steps: first },
     Migration { version: 2, name: "users and sessions", steps: accounts },
+    Migration { version: 3, name: "what was begun", steps: audit::begun_table },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -88,6 +89,14 @@ pub(super) enum AuditHead {
     Id,
     Seq,
     Hash,
+}
+
+#[derive(Clone, Copy, Iden)]
+pub(super) enum AuditBegun {
+    Table,
+    Id,
+    BegunAt,
+    Entry,
 }
 
 #[derive(Clone, Copy, Iden)]

@@ -295,3 +295,27 @@ async fn hostile_text_in_an_entry_is_kept_and_chained() {
         assert_eq!(listed["items"][0]["input"], input);
     }
 }
+
+#[tokio::test]
+async fn what_a_crash_cut_off_from_its_record_is_on_record_as_interrupted() {
+    for room in rooms().await {
+        let begun = room.identity.begin_audit(entry("make_something")).await.unwrap();
+        let lost = room.identity.begin_audit(entry("make_another")).await.unwrap();
+        room.identity.audit(begun).await.unwrap();
+        drop(lost);
+        // Where servers share a database, another one may still be at it.
+        room.clock.advance_seconds(3601);
+        room.identity.recover_audit().await.unwrap();
+        room.identity.recover_audit().await.unwrap();
+        let page = room.call(&operator(), "list_audit", json!({})).await.unwrap();
+        let told: Vec<(&str, &str)> = page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| (item["operation"].as_str().unwrap(), item["outcome"].as_str().unwrap()))
+            .collect();
+        assert_eq!(told, [("make_another", "interrupted"), ("make_something", "ok")]);
+        assert!(page["items"][0]["message"].as_str().unwrap().contains("may have taken effect"));
+        assert!(verdict(&room).await.intact);
+    }
+}
