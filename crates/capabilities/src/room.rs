@@ -35,7 +35,7 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::accounts::Accounts;
 use crate::identity::accounts::config::AccountsConfig;
-use crate::identity::{self, AuditConfig, AuditEntry, CallRecord, Identity};
+use crate::identity::{self, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::{self, Logs, LogsConfig};
 use crate::notifications::{self, Notifications, NotificationsConfig};
@@ -82,8 +82,6 @@ pub struct RoomConfig {
     pub logs: LogsConfig,
     /// Who may have an account.
     pub accounts: AccountsConfig,
-    /// How long records are kept.
-    pub audit: AuditConfig,
     /// The URL by which people reach the server, for links in mail.
     pub public_url: String,
 }
@@ -222,7 +220,6 @@ impl Room {
             lifecycle.clone(),
             &config.data_dir,
             config.accounts.clone(),
-            config.audit.clone(),
         )
         .await?;
         let accounts = Accounts::new(
@@ -253,7 +250,8 @@ impl Room {
             config: config.services.clone(),
         })?;
         let configured = config.gateway.upstreams();
-        let world = World { upstreams: configured.clone(), ..World::default() };
+        let refresh = Duration::from_secs(config.gateway.refresh_seconds);
+        let world = World { upstreams: configured.clone(), refresh, ..World::default() };
         let world = watch::channel(Arc::new(world)).0;
         let tools = Tools::open(tools::Parts {
             db: database.clone(),
@@ -475,7 +473,7 @@ impl Room {
                 Ok(())
             }
             Face::Mcp => Err(Error::forbidden(format!(
-                "{} shows a secret, which is withheld over MCP; a person can call it in the console or the terminal",
+                "{} shows a secret, which is withheld over MCP; a person can call it in the terminal, over REST or in the console",
                 operation.name
             ))),
             Face::Schedule => Err(Error::forbidden(format!(

@@ -17,7 +17,7 @@ use opsroom_core::egress::{Egress, EgressConfig};
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Caller, Clock, Error, Result};
 use opsroom_gateway::config::{GatewayConfig, UpstreamConfig};
-use opsroom_gateway::seam::{BuiltIn, BuiltInCall, Calls, Finished};
+use opsroom_gateway::seam::{BuiltIn, BuiltInCall, Calls, Definition, Finished};
 use opsroom_gateway::shared::InProcess;
 use opsroom_gateway::world::World;
 use opsroom_gateway::{Gateway, Limits, Parts, View};
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 struct Nothing;
 
 impl BuiltIn for Nothing {
-    fn tools(&self, _: &Caller) -> Vec<Arc<RawValue>> {
+    fn tools(&self, _: &Caller) -> Vec<Definition> {
         Vec::new()
     }
 
@@ -37,6 +37,14 @@ impl BuiltIn for Nothing {
 
     fn call(&self, _: BuiltInCall) -> BoxFuture<'static, Result<Box<RawValue>>> {
         Box::pin(std::future::ready(Err(Error::not_found("there are no tools of the house"))))
+    }
+
+    fn task(&self, _: Caller, _: String) -> BoxFuture<'static, Result<Box<RawValue>>> {
+        Box::pin(std::future::ready(Err(Error::not_found("there are no tasks of the house"))))
+    }
+
+    fn cancel_task(&self, _: Caller, _: String) -> BoxFuture<'static, Result<()>> {
+        Box::pin(std::future::ready(Err(Error::not_found("there are no tasks of the house"))))
     }
 
     fn instructions(&self) -> &str {
@@ -64,7 +72,7 @@ async fn main() -> Result<()> {
         let (name, url) = argument.split_once('=').unwrap_or(("service", &argument));
         UpstreamConfig { name: name.to_owned(), url: url.to_owned(), ..UpstreamConfig::default() }
     });
-    let config = GatewayConfig { upstreams: upstreams.collect() };
+    let config = GatewayConfig { upstreams: upstreams.collect(), ..GatewayConfig::default() };
     config.validate()?;
     let world = World { upstreams: config.upstreams(), ..World::default() };
     let (_keep, world) = watch::channel(Arc::new(world));

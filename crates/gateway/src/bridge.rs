@@ -138,6 +138,9 @@ impl Way<'_> {
                     sleep.as_mut().reset(Instant::now() + self.deadline);
                     match event {
                         Event::Notice(notice) => self.notice(notice).await,
+                        Event::Ask(ask) if leads_astray(&ask.method, ask.params.as_deref()) => {
+                            let _gone = ask.reply.send(Reply::error(message::INVALID_PARAMS, ASTRAY));
+                        }
                         Event::Ask(ask) => match &self.client.speech {
                             _ if !self.client.abilities().can(&ask.method) => {
                                 let text = format!("the client cannot be asked for {}", ask.method);
@@ -254,6 +257,36 @@ impl Way<'_> {
     }
 }
 
+/// What a service is told that asks for such a URL.
+pub const ASTRAY: &str = "a person is only asked to open an https URL, or an http URL of their own machine";
+
+/// Whether a service wants a person to open what is no web page: a client that hands such a URL to its
+/// system runs or reads something there.
+pub fn leads_astray(method: &str, params: Option<&RawValue>) -> bool {
+    let members = (method == "elicitation/create").then(|| params.and_then(Members::of)).flatten();
+    let Some(url) = members.as_ref().and_then(|members| members.get("url")) else { return false };
+    let Some(url) = message::text(url) else { return true };
+    let own = |host: &str| {
+        let rest = url.strip_prefix("http://").and_then(|rest| rest.strip_prefix(host));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']) && !rest.contains('@'))
+    };
+    let web = url.starts_with("https://") || ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| own(host));
+    !web || url.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// Whether a result that asks for input asks for such a URL.
+pub fn asks_astray(result: &RawValue) -> bool {
+    if !result.get().contains("inputRequests") {
+        return false;
+    }
+    let members = Members::of(result).unwrap_or_default();
+    let requests = members.get("inputRequests").and_then(Members::of).unwrap_or_default();
+    requests.0.iter().any(|(_, request)| {
+        let request = Members::of(request).unwrap_or_default();
+        request.text("method").is_some_and(|method| leads_astray(&method, request.get("params")))
+    })
+}
+
 /// How often a legacy client is asked on behalf of one request.
 pub fn rounds() -> std::ops::Range<usize> {
     0..MOST_ROUNDS
@@ -264,4 +297,33 @@ pub fn rank(level: &str) -> usize {
     const LEVELS: [&str; 8] =
         ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     LEVELS.iter().position(|known| *known == level).unwrap_or(LEVELS.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_would_run_something_is_put_to_nobody() {
+        let asked = |url: &str| raw(&json!({ "mode": "url", "message": "Log in", "url": url }));
+        for url in ["https://login.example/authorize?x=1", "http://localhost:3000/back", "http://[::1]/"] {
+            assert!(!leads_astray("elicitation/create", Some(&asked(url))), "{url}");
+        }
+        for url in [
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "http://login.example/",
+            "http://localhost@login.example/",
+            "http://localhost.login.example/",
+            "https://login.example/\n$(id)",
+            "vscode://run",
+            " https://login.example",
+        ] {
+            assert!(leads_astray("elicitation/create", Some(&asked(url))), "{url}");
+            let request = json!({ "method": "elicitation/create", "params": { "mode": "url", "url": url } });
+            assert!(asks_astray(&raw(&json!({ "inputRequests": { "a": request } }))), "{url}");
+        }
+        assert!(!leads_astray("elicitation/create", Some(&raw(&json!({ "message": "A form" })))));
+    }
 }

@@ -26,6 +26,8 @@ pub struct Client {
     pub deadline: Option<Duration>,
     /// Set when the client cancels the request, or went away.
     pub cancel: CancellationToken,
+    /// Whether it knows the tasks extension.
+    pub tasks: bool,
     /// Headers of the request that the service must see as they came (`Mcp-Param-*`).
     pub headers: Vec<(String, String)>,
 }
@@ -50,6 +52,7 @@ impl Client {
             speech: Speech::House,
             deadline,
             cancel: CancellationToken::new(),
+            tasks: false,
             headers: Vec::new(),
         }
     }

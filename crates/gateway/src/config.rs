@@ -15,12 +15,21 @@ use crate::upstream::wire::Target;
 use crate::world::{Dial, Transport, Upstream};
 
 /// MCP servers behind the gateway that the configuration names.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayConfig {
     /// The servers. Their tools are served at `/mcp` as `{name}__{tool}`, and with their own names at
     /// `/mcp/services/{name}`.
     pub upstreams: Vec<UpstreamConfig>,
+    /// How often a server is asked for its lists although it says nothing of a change, in seconds, from 1 to
+    /// 3600: so long may a tool that changed its definition go unseen.
+    pub refresh_seconds: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { upstreams: Vec::new(), refresh_seconds: 60 }
+    }
 }
 
 /// One MCP server: a `url`, or a `command` that is started and spoken to on its standard input and output.
@@ -67,6 +76,9 @@ impl GatewayConfig {
     /// # Errors
     /// `Invalid`, with the key first.
     pub fn validate(&self) -> Result<()> {
+        if !(1..=3600).contains(&self.refresh_seconds) {
+            return Err(Error::invalid("gateway.refresh_seconds: is from 1 to 3600"));
+        }
         let invalid = |what: String| Err(Error::invalid(format!("gateway.upstreams: {what}")));
         for (at, upstream) in self.upstreams.iter().enumerate() {
             let name = upstream.name.escape_debug();
@@ -146,7 +158,9 @@ mod tests {
             url: "http://127.0.0.1:1/mcp".to_owned(),
             ..UpstreamConfig::default()
         };
-        let check = |upstreams: Vec<UpstreamConfig>| GatewayConfig { upstreams }.validate();
+        let check = |upstreams: Vec<UpstreamConfig>| {
+            GatewayConfig { upstreams, ..GatewayConfig::default() }.validate()
+        };
         assert!(check(vec![good()]).is_ok());
         let wrong = [
             vec![good(), good()],

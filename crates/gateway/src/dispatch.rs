@@ -12,7 +12,9 @@ use crate::exchange::{Back, Exchange};
 use crate::gateway::Inner;
 use crate::listen;
 use crate::message::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Members, Params, Text, raw, raw_text};
+use crate::page::Page;
 use crate::routes::{Entries, Served, Sight};
+use crate::tasks;
 use crate::tools::{self, Asked};
 use crate::upstream::modern::{Opened, VERSION};
 
@@ -94,12 +96,29 @@ impl Request<'_> {
             "prompts/get" => self.prompt().await,
             "resources/read" => self.resource().await,
             "completion/complete" => self.complete().await,
+            "tasks/get" | "tasks/update" | "tasks/cancel" if modern && self.is_of_house() => {
+                tasks::answer(self.gateway, self.client, self.method, self.asked).await
+            }
             _ => self.other().await,
         }
     }
 
+    /// Whether it was sent to an endpoint of the house, and not to a service's own.
+    fn is_of_house(&self) -> bool {
+        !matches!(self.client.view, crate::routes::View::Service(_))
+    }
+
     fn no_method(&self) -> Answer {
-        let text = format!("Method not found: {}", self.method);
+        let other_era = match self.client.is_modern() {
+            true => REMOVED.contains(&self.method),
+            false => ADDED.contains(&self.method),
+        };
+        let why = if other_era {
+            "it belongs to another revision of the protocol than the one that this client speaks"
+        } else {
+            "methods are such as tools/list and tools/call; a tool's name stands in params.name of tools/call"
+        };
+        let text = format!("Method not found: there is no method {:?}; {why}", self.method);
         Answer::error(self.asked.id, METHOD_NOT_FOUND, &text)
     }
 
@@ -116,38 +135,40 @@ impl Request<'_> {
 
     /// A list, made of what is known: no service is asked.
     async fn list(&self) -> Answer {
-        if self.params().cursor.is_some() {
-            return self.invalid("the cursor is not one that was given: lists have one page");
-        }
+        let Some(mut page) = Page::at(self.params().cursor.as_ref().map(Text::as_str)) else {
+            return self.invalid("params.cursor is not one that was given as nextCursor");
+        };
         tools::wait_for_lists(self.gateway, self.client).await;
         let routes = self.gateway.routes.borrow().clone();
         let Some(sight) = routes.sight(&self.client.view, &self.client.caller) else {
             return self.no_method();
         };
-        let mut items = String::new();
         let key = match self.method {
             "tools/list" => {
-                sight.list_tools(&self.gateway.builtin.tools(&self.client.caller), &mut items);
+                sight.list_tools(&self.gateway.builtin.tools(&self.client.caller), &mut page);
                 "tools"
             }
             "prompts/list" => {
-                sight.list_entries(Entries::Prompts, &mut items);
+                sight.list_entries(Entries::Prompts, &mut page);
                 "prompts"
             }
             "resources/list" => {
-                sight.list_entries(Entries::Resources, &mut items);
+                sight.list_entries(Entries::Resources, &mut page);
                 "resources"
             }
             _ => {
-                sight.list_entries(Entries::Templates, &mut items);
+                sight.list_entries(Entries::Templates, &mut page);
                 "resourceTemplates"
             }
         };
         let id = self.asked.id.get();
-        let mut out = String::with_capacity(items.len() + 256);
+        let mut out = String::with_capacity(page.items().len() + 256);
         out.push_str(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"{key}":["#));
-        out.push_str(&items);
+        out.push_str(page.items());
         out.push(']');
+        if let Some(next) = page.next() {
+            out.push_str(&format!(r#","nextCursor":"{next}""#));
+        }
         if self.client.is_modern() {
             let info = info(&sight);
             out.push_str(&format!(
@@ -333,16 +354,23 @@ fn info(sight: &Sight<'_>) -> Box<RawValue> {
 /// What can be done at an endpoint.
 fn capabilities(sight: &Sight<'_>, modern: bool) -> Box<RawValue> {
     if sight.profile().is_some() {
-        return raw(&json!({ "tools": { "listChanged": true } }));
+        let mut own = json!({ "tools": { "listChanged": true } });
+        if modern {
+            tasks::offered(&mut own);
+        }
+        return raw(&own);
     }
     let Some(served) = sight.only() else {
-        let own = json!({
+        let mut own = json!({
             "tools": { "listChanged": true },
             "prompts": { "listChanged": true },
             "resources": { "listChanged": true, "subscribe": true },
             "completions": {},
             "logging": {},
         });
+        if modern {
+            tasks::offered(&mut own);
+        }
         return raw(&own);
     };
     let given = served.service.capabilities.as_deref();

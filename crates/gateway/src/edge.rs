@@ -28,6 +28,7 @@ use crate::message::{self, Envelope, HEADER_MISMATCH, Members, Params, UNSUPPORT
 use crate::routes::View;
 use crate::session::{Hello, Session};
 use crate::sse::{self, KEEP_ALIVE};
+use crate::tasks;
 use crate::tools::{self, Asked, Quick};
 use crate::upstream::call::{Abilities, Reply};
 use crate::upstream::legacy::VERSIONS;
@@ -36,7 +37,8 @@ use crate::upstream::modern::{Opened, VERSION};
 /// After so long without a message, an answer becomes a stream, which can be kept open.
 const QUIET: Duration = Duration::from_secs(5);
 /// Methods of which `Mcp-Name` names the subject.
-const NAMED: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
+const NAMED: [&str; 6] =
+    ["tools/call", "prompts/get", "resources/read", "tasks/get", "tasks/update", "tasks/cancel"];
 
 impl Gateway {
     /// Answers a request to an MCP endpoint, for a caller whose key was checked.
@@ -147,7 +149,11 @@ fn agreed(headers: &HeaderMap, envelope: &Envelope<'_>, params: &Params<'_>) -> 
         return mismatch("the header Mcp-Method does not say the method of the body".to_owned());
     }
     if NAMED.contains(&method) {
-        let name = if method == "resources/read" { params.uri } else { params.name };
+        let name = match method {
+            "resources/read" => params.uri,
+            "tools/call" | "prompts/get" => params.name,
+            _ => params.task,
+        };
         let name = name.and_then(message::text);
         if name.is_some() && one("mcp-name") != name.map(String::from) {
             return mismatch("the header Mcp-Name does not say the name of the body".to_owned());
@@ -192,6 +198,7 @@ async fn modern_post(
         speech: Speech::Modern(Abilities::of(capabilities)),
         deadline: None,
         cancel: CancellationToken::new(),
+        tasks: tasks::declared(capabilities),
         headers: argument_headers(headers),
     };
     let mut opened = None;
@@ -236,6 +243,7 @@ async fn legacy_post(
         speech: Speech::Legacy(session.clone()),
         deadline: None,
         cancel: CancellationToken::new(),
+        tasks: false,
         headers: Vec::new(),
     };
     match (method, envelope.id) {

@@ -7,7 +7,7 @@ use opsroom_core::Kind;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::bridge::{Finish, Live, Way, rounds};
+use crate::bridge::{ASTRAY, Finish, Live, Way, asks_astray, rounds};
 use crate::catalogue::Era;
 use crate::client::{Answer, Client, Out};
 use crate::era;
@@ -133,6 +133,9 @@ impl Exchange<'_> {
             };
             match finish {
                 Finish::Parked(requests, ticket) => return self.wanting(bound, requests, &ticket),
+                Finish::Reply(Reply::Result(result)) if era == Era::Modern && asks_astray(&result) => {
+                    return Err(Trouble::garbled(ASTRAY).into());
+                }
                 Finish::Reply(Reply::Result(result)) if era == Era::Modern => {
                     if self.client.is_modern() {
                         return Ok(Reply::Result(self.resealed(bound, result)?));

@@ -116,8 +116,12 @@ impl Gateway {
             catalogue: catalogue_of,
             changes: changes.clone(),
         });
-        let means =
-            Means { egress: parts.egress, lifecycle: parts.lifecycle.clone(), clock: parts.clock.clone() };
+        let means = Means {
+            egress: parts.egress,
+            lifecycle: parts.lifecycle.clone(),
+            clock: parts.clock.clone(),
+            refresh: parts.world.borrow().refresh,
+        };
         let mut keeper = Keeper {
             means,
             routes,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use opsroom_core::Caller;
+use opsroom_core::id::new_id;
 use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,7 +21,7 @@ use crate::routes::View;
 use crate::session::Session;
 use crate::upstream::call::{Abilities, Reply};
 use crate::upstream::modern::VERSION;
-use crate::{dispatch, listen};
+use crate::{dispatch, listen, tasks};
 
 /// How many requests of one client may be at work at once.
 const MOST_AT_WORK: usize = 256;
@@ -165,7 +166,7 @@ impl Conversation {
     }
 
     async fn request(&self, envelope: &Envelope<'_>, id: &RawValue, bytes: Bytes) {
-        let speech = match self.speech(envelope) {
+        let (speech, tasks) = match self.speech(envelope) {
             Ok(speech) => speech,
             Err((code, text)) => return self.say(message::error(Some(id), code, &text)).await,
         };
@@ -175,11 +176,13 @@ impl Conversation {
             return self.say(message::error(Some(id), message::UNAVAILABLE, &text)).await;
         }
         let client = Client {
-            caller: self.caller.clone(),
+            // Each message is a request of its own in the records.
+            caller: Caller { request_id: Some(new_id()), ..self.caller.clone() },
             view: self.view.clone(),
             speech,
             deadline: None,
             cancel: cancel.clone(),
+            tasks,
             headers: Vec::new(),
         };
         let (inner, out, id) = (self.inner.clone(), self.out.clone(), id.get().to_owned());
@@ -204,8 +207,8 @@ impl Conversation {
         drop(self.inner.lifecycle.spawn_work(work));
     }
 
-    /// In which era the request is.
-    fn speech(&self, envelope: &Envelope<'_>) -> Result<Speech, (i64, String)> {
+    /// In which era the request is, and whether its client knows tasks.
+    fn speech(&self, envelope: &Envelope<'_>) -> Result<(Speech, bool), (i64, String)> {
         let params = message::params(envelope.params).map_err(|text| (message::INVALID_PARAMS, text))?;
         let version = params.meta.as_ref().and_then(|meta| meta.version.as_ref());
         match version {
@@ -215,7 +218,7 @@ impl Conversation {
                     let text = "params._meta[\"io.modelcontextprotocol/clientCapabilities\"] is missing";
                     return Err((message::INVALID_PARAMS, text.to_owned()));
                 }
-                Ok(Speech::Modern(Abilities::of(capabilities)))
+                Ok((Speech::Modern(Abilities::of(capabilities)), tasks::declared(capabilities)))
             }
             Some(version) => {
                 let text = format!("the revision {:?} is not spoken", version.as_str());
@@ -223,7 +226,7 @@ impl Conversation {
             }
             None => self
                 .session()
-                .map(Speech::Legacy)
+                .map(|session| (Speech::Legacy(session), false))
                 .ok_or((message::INVALID_REQUEST, "begin with initialize".to_owned())),
         }
     }

@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -84,8 +86,11 @@ pub struct Params<'a> {
     #[serde(borrow, default)]
     pub arguments: Option<&'a RawValue>,
     /// What is not the method's own.
-    #[serde(borrow, default, rename = "_meta")]
+    #[serde(borrow, default, rename = "_meta", deserialize_with = "optional_object")]
     pub meta: Option<Meta<'a>>,
+    /// The task, for requests about one.
+    #[serde(borrow, default, rename = "taskId")]
+    pub task: Option<&'a RawValue>,
     /// Where a list goes on.
     #[serde(borrow, default)]
     pub cursor: Option<Text<'a>>,
@@ -122,7 +127,7 @@ pub fn parse(bytes: &[u8]) -> Result<Envelope<'_>, (i64, String)> {
     if !shallow(bytes) {
         return Err((INVALID_REQUEST, format!("the message is nested more than {DEEPEST} deep")));
     }
-    match serde_json::from_slice::<Envelope<'_>>(bytes) {
+    match serde_json::from_slice::<Object<Envelope<'_>>>(bytes).map(|object| object.0) {
         Ok(envelope) if envelope.jsonrpc.as_ref().is_some_and(|version| version.as_str() == "2.0") => {
             Ok(envelope)
         }
@@ -143,7 +148,44 @@ pub fn parse(bytes: &[u8]) -> Result<Envelope<'_>, (i64, String)> {
 /// The words for an `INVALID_PARAMS` error.
 pub fn params(raw: Option<&RawValue>) -> Result<Params<'_>, String> {
     let Some(raw) = raw else { return Ok(Params::default()) };
-    serde_json::from_str(raw.get()).map_err(|error| format!("the parameters cannot be used: {error}"))
+    let read = serde_json::from_str::<Object<Params<'_>>>(raw.get());
+    let params = read.map_err(|error| format!("the parameters cannot be used: {error}"))?.0;
+    match params.arguments {
+        Some(arguments) if !arguments.get().starts_with('{') => {
+            Err("params.arguments is not an object of the tool's or prompt's arguments by their names"
+                .to_owned())
+        }
+        _ => Ok(params),
+    }
+}
+
+/// What is read from an object alone: a derived reader takes an array of the members' values too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Read<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Read(PhantomData))
+    }
+}
+
+fn optional_object<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
 /// The text that a raw JSON string holds.
@@ -401,8 +443,14 @@ mod tests {
             ("1", INVALID_REQUEST),
             (r#"{"id":1,"method":"x"}"#, INVALID_REQUEST),
             (r#"{"jsonrpc":"2.0","method":7}"#, INVALID_REQUEST),
+            (r#"["2.0",1,"ping"]"#, INVALID_REQUEST),
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap_err().0, code, "{text}");
+        }
+        for text in [r#"["echo"]"#, r#"{"_meta":["2026-07-28"]}"#, r#"{"name":"echo","arguments":[1]}"#, "7"]
+        {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            assert!(params(Some(&raw)).is_err(), "{text}");
         }
     }
 }

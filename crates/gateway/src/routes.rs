@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::catalogue::{Entry, Service, Tool, exposed_name};
 use crate::message::{Members, raw_text};
+use crate::page::Page;
+use crate::seam::Definition;
 use crate::upstream::Link;
 use crate::world::{Profile, ToolPolicy, Upstream};
 
@@ -256,22 +258,14 @@ impl Sight<'_> {
         })
     }
 
-    /// Appends the definitions of every tool that the caller may use, separated by commas.
-    pub fn list_tools(&self, builtin: &[Arc<RawValue>], out: &mut String) {
-        let mut push = |definition: &str| {
-            if !out.is_empty() {
-                out.push(',');
-            }
-            out.push_str(definition);
-        };
+    /// Puts the definitions of every tool that the caller may use on a page.
+    pub fn list_tools(&self, builtin: &[Definition], page: &mut Page) {
         if !matches!(self.part, Part::Service(_)) {
-            for definition in builtin {
-                let members = Members::of(definition).unwrap_or_default();
-                let name = members.text("name").unwrap_or_default();
-                if self.may_builtin(&name) {
-                    match self.routes.builtin(&name).and_then(|policy| policy.description.as_deref()) {
-                        Some(description) => push(&renamed(definition, &name, Some(description))),
-                        None => push(definition.get()),
+            for Definition { name, text } in builtin {
+                if self.may_builtin(name) {
+                    match self.routes.builtin(name).and_then(|policy| policy.description.as_deref()) {
+                        Some(description) => page.push(&renamed(text, name, Some(description))),
+                        None => page.push(text.get()),
                     }
                 }
             }
@@ -280,7 +274,7 @@ impl Sight<'_> {
             let own = matches!(self.part, Part::Service(_));
             for tool in served.tools.iter().filter(|tool| served.may(self.caller, tool)) {
                 if self.chosen(Some(&served.service.name), &tool.tool.name) {
-                    push(if own { &tool.listed.0 } else { &tool.listed.1 });
+                    page.push(if own { &tool.listed.0 } else { &tool.listed.1 });
                 }
             }
         }
@@ -345,8 +339,8 @@ impl Sight<'_> {
         .filter(|served| served.may_read(self.caller))
     }
 
-    /// Appends the definitions of prompts, resources or templates.
-    pub fn list_entries(&self, list: Entries, out: &mut String) {
+    /// Puts the definitions of prompts, resources or templates on a page.
+    pub fn list_entries(&self, list: Entries, page: &mut Page) {
         if self.profile().is_some() {
             return;
         }
@@ -356,10 +350,7 @@ impl Sight<'_> {
             let mut push = |key: &str, definition: &str| {
                 // A resource that two services name is the first one's: reading it reads that one.
                 if seen.insert(key.to_owned()) {
-                    if !out.is_empty() {
-                        out.push(',');
-                    }
-                    out.push_str(definition);
+                    page.push(definition);
                 }
             };
             match list {

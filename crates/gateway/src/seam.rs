@@ -13,17 +13,34 @@ use tokio_util::sync::CancellationToken;
 
 /// The tools that the house has itself. They keep their names.
 pub trait BuiltIn: Send + Sync {
-    /// The definitions of the tools that this caller may call, as JSON, in a stable order.
-    fn tools(&self, caller: &Caller) -> Vec<Arc<RawValue>>;
+    /// The definitions of the tools that this caller may call, in a stable order.
+    fn tools(&self, caller: &Caller) -> Vec<Definition>;
 
     /// Whether there is a tool of that name that this caller may call.
     fn has(&self, caller: &Caller, tool: &str) -> bool;
 
-    /// Calls a tool; the answer is a `CallToolResult` as JSON, without `resultType`.
+    /// Calls a tool; the answer is a `CallToolResult` as JSON, without `resultType`, or, where the call takes
+    /// one, a task with the `resultType` `task`.
     fn call(&self, call: BuiltInCall) -> BoxFuture<'static, opsroom_core::Result<Box<RawValue>>>;
+
+    /// A task that a call became, as the tasks extension has it (`taskId`, `status` and the rest); `NotFound`
+    /// for one that this caller does not see.
+    fn task(&self, caller: Caller, id: String) -> BoxFuture<'static, opsroom_core::Result<Box<RawValue>>>;
+
+    /// Asks a task to stop. One that has ended stays as it is.
+    fn cancel_task(&self, caller: Caller, id: String) -> BoxFuture<'static, opsroom_core::Result<()>>;
 
     /// What an agent is told before it sees the tools.
     fn instructions(&self) -> &str;
+}
+
+/// A built-in tool.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The whole definition, as JSON.
+    pub text: Arc<RawValue>,
 }
 
 /// A call of a built-in tool.
@@ -38,6 +55,8 @@ pub struct BuiltInCall {
     pub progress: Progress,
     /// Set when the caller goes away.
     pub cancel: CancellationToken,
+    /// Whether the client takes a task in the place of a result that comes late.
+    pub task: bool,
     /// The W3C trace that the call belongs to, where the caller named one.
     pub traceparent: Option<String>,
 }

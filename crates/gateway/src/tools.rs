@@ -403,6 +403,7 @@ async fn builtin(gateway: &Arc<Inner>, client: &Client, asked: &Asked<'_>, name:
         arguments: asked.params.arguments.map(ToOwned::to_owned),
         progress,
         cancel: client.cancel.clone(),
+        task: client.tasks,
         traceparent: meta.and_then(|meta| Some(meta.traceparent.as_ref()?.as_str().to_owned())),
     });
     match called.await {
@@ -416,13 +417,21 @@ async fn builtin(gateway: &Arc<Inner>, client: &Client, asked: &Asked<'_>, name:
     }
 }
 
+/// How far to say it is, after `last`: more than before, and at most all of it; `None` when all of it was
+/// said already.
+fn further(last: f64, now: f64) -> Option<f64> {
+    let next = if now > last { now.min(1.0) } else { last + (1.0 - last) / 1024.0 };
+    (next > last).then_some(next)
+}
+
 /// Progress as notifications. It only ever grows, as the protocol wants it.
 fn progress(token: &RawValue, out: &Out) -> Progress {
     let (token, out) = (token.to_owned(), out.clone());
     let last = std::sync::Mutex::new(-1.0f64);
     Progress::to(move |step: Step| {
         let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *last = step.fraction.unwrap_or(0.0).max(*last + 1e-6);
+        let Some(next) = further(*last, step.fraction.unwrap_or(0.0)) else { return };
+        *last = next;
         let mut params = Members::default();
         params.set("progressToken", token.clone());
         params.set("progress", raw(&json!(*last)));
@@ -433,4 +442,22 @@ fn progress(token: &RawValue, out: &Out) -> Progress {
         // A slow client misses steps; it never slows the work.
         out.offer(message::request(None, "notifications/progress", Some(&params.to_raw())));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::further;
+
+    #[test]
+    fn progress_grows_and_never_beyond_the_whole() {
+        let (mut last, mut told) = (-1.0, Vec::new());
+        for now in [0.0, 0.0, 0.5, 0.4, 1.0, 1.0, 7.0] {
+            if let Some(next) = further(last, now) {
+                told.push(next);
+                last = next;
+            }
+        }
+        assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+        assert_eq!((told.len(), told.last()), (5, Some(&1.0)), "{told:?}");
+    }
 }

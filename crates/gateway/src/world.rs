@@ -13,7 +13,7 @@ use std::time::Duration;
 use opsroom_core::Secret;
 
 /// Everything that is served.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct World {
     /// The services behind the gateway. Names are unique; of two with one name, the first is served.
     pub upstreams: Vec<Arc<Upstream>>,
@@ -22,6 +22,19 @@ pub struct World {
     /// Policies of built-in tools, by the tool's name. Only `enabled`, `description`, `rate_per_minute`
     /// and `deadline` count for them.
     pub builtin: BTreeMap<String, ToolPolicy>,
+    /// How often a service is asked for its lists although it says nothing of a change.
+    pub refresh: Duration,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            profiles: Vec::new(),
+            builtin: BTreeMap::new(),
+            refresh: Duration::from_secs(60),
+        }
+    }
 }
 
 /// A service behind the gateway.

@@ -34,7 +34,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Capability, Clock, Effect, Operation, Result, Role};
 use tokio_util::sync::CancellationToken;
 
-pub use audit::{AuditConfig, AuditEntry, Broken, Verdict, Verify};
+pub use audit::{AuditEntry, Broken, Verdict, Verify};
 pub use calls::CallRecord;
 pub use model::{ApiKey, CreatedKey, ExchangeSetupToken, Page};
 pub use operator::OPERATOR_FILE;
@@ -80,22 +80,20 @@ pub struct Identity {
 impl Identity {
     /// Opens the service on a database that has the tables of [`MIGRATIONS`], and reads the keys.
     pub async fn open(db: Db, clock: Clock, lifecycle: Lifecycle, data_dir: &Path) -> Result<Self> {
-        Self::open_with(db, clock, lifecycle, data_dir, AccountsConfig::default(), AuditConfig::default())
-            .await
+        Self::open_with(db, clock, lifecycle, data_dir, AccountsConfig::default()).await
     }
 
-    /// The same, with how long sessions last and records are kept.
+    /// The same, with how long sessions last.
     pub async fn open_with(
         db: Db,
         clock: Clock,
         lifecycle: Lifecycle,
         data_dir: &Path,
         accounts: AccountsConfig,
-        records: AuditConfig,
     ) -> Result<Self> {
         let identity = Self {
             cache: Arc::new(KeyCache::new(db.clone(), clock.clone())),
-            trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone(), records),
+            trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone()),
             calls: Calls::new(db.clone(), clock.clone(), lifecycle.clone()),
             throttle: Arc::default(),
             operator: Arc::default(),
@@ -134,12 +132,12 @@ impl Identity {
             };
         }
         vec![
-            operation!("create_api_key", Write, "POST /api-keys", keys::create),
+            operation!("create_api_key", Reveal, "POST /api-keys", keys::create),
             operation!("list_api_keys", Read, "GET /api-keys", keys::list),
             operation!("get_api_key", Read, "GET /api-keys/{id}", keys::get),
             operation!("revoke_api_key", Destroy, "DELETE /api-keys/{id}", keys::revoke).idempotent(),
             operation!("create_setup_token", Reveal, "POST /setup/token", setup_operations::create),
-            operation!("exchange_setup_token", Write, "POST /setup", setup_operations::exchange).open(),
+            operation!("exchange_setup_token", Reveal, "POST /setup", setup_operations::exchange).open(),
             operation!("list_audit", Read, "GET /audit", lists::list_audit),
             operation!("verify_audit", Read, "GET /audit/verify", lists::verify_audit),
             operation!("list_calls", Read, "GET /calls", lists::list_calls),
@@ -239,10 +237,7 @@ async fn keep_fresh(cache: &KeyCache, people: &People, trail: &audit::Trail, sto
             result = cache.write_last_used().await.and(people.write_seen().await);
         }
         if !stopping && round % OLD_SESSIONS == 0 {
-            result = result
-                .and(people.remove_old().await)
-                .and(trail.recover(false).await)
-                .and(trail.remove_old().await);
+            result = result.and(people.remove_old().await).and(trail.recover(false).await);
         }
         if stopping {
             return;

@@ -87,7 +87,12 @@ impl Tools {
             .filter(|(id, _)| !id.contains('/'))
             .map(|(id, kept)| (id.clone(), kept.settings.policy(None)))
             .collect();
-        let world = World { upstreams, profiles: profiles.iter().map(profile).collect(), builtin };
+        let world = World {
+            upstreams,
+            profiles: profiles.iter().map(profile).collect(),
+            builtin,
+            refresh: inner.world.borrow().refresh,
+        };
         *inner.kept.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kept);
         inner.world.send_if_modified(|known| {
             let changed = **known != world;

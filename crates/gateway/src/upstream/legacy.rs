@@ -3,7 +3,7 @@
 //! Sessions are begun when they are needed and ended when their owner is gone or they were not used for a
 //! while. A session that the service forgot is begun anew, once for a request.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +35,9 @@ const MOST_SESSIONS: usize = 512;
 const MOST_RESUMED: usize = 8;
 /// The longest pause before that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a request waits for the session's own stream, on which the service may ask for something. Some
+/// services begin that stream only with its first message.
+const STREAM: Duration = Duration::from_millis(500);
 
 /// A service of the legacy era.
 pub struct Legacy {
@@ -61,7 +64,32 @@ pub struct Session {
     newest: AtomicU64,
     /// What the service sends that belongs to no request.
     pub notices: broadcast::Sender<Arc<Notice>>,
+    at_work: Arc<AtWork>,
     gone: CancellationToken,
+}
+
+/// Where the events of the requests at work go, by their numbers.
+#[derive(Default)]
+struct AtWork(Mutex<BTreeMap<u64, Events>>);
+
+impl AtWork {
+    fn calls(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Events>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest: to it belongs what a service asks without saying for which.
+    fn newest(&self) -> Option<Events> {
+        self.calls().last_key_value().map(|(_, events)| events.clone())
+    }
+}
+
+/// Takes a request out when it is answered or given up.
+struct Leaves<'a>(&'a AtWork, u64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.calls().remove(&self.1);
+    }
 }
 
 impl Drop for Session {
@@ -157,26 +185,32 @@ impl Legacy {
             next: AtomicU64::new(1),
             newest: AtomicU64::new(0),
             notices: broadcast::channel(64).0,
+            at_work: Arc::default(),
             gone: CancellationToken::new(),
         };
         session.tell(&message::request(None, "notifications/initialized", None)).await?;
-        self.listen(&session);
+        let (opened, open) = oneshot::channel();
+        self.listen(&session, opened);
+        if abilities != Abilities::default() {
+            // What is asked on a stream that is not open yet is lost with some services.
+            let _without = tokio::time::timeout(STREAM, open).await;
+        }
         Ok(session)
     }
 
     /// Follows the stream of what belongs to no request, for as long as the session lasts. A service that
     /// has none says so, which is no error.
-    fn listen(&self, session: &Session) {
+    fn listen(&self, session: &Session, opened: oneshot::Sender<()>) {
         let (endpoint, headers) = (session.endpoint.clone(), session.headers.clone());
-        let (notices, gone) = (session.notices.clone(), session.gone.clone());
+        let (heard, gone) = ((session.notices.clone(), session.at_work.clone()), session.gone.clone());
         let stop = self.lifecycle.stopping();
         let work = async move {
             let follow = async {
-                let mut last = None;
+                let (mut last, mut opened) = (None, Some(opened));
                 let mut pause = Duration::from_secs(1);
                 loop {
                     let begun = Instant::now();
-                    match backchannel(&endpoint, &headers, &mut last, &notices).await {
+                    match backchannel(&endpoint, &headers, &mut last, &heard, &mut opened).await {
                         Followed::None => return,
                         Followed::Ended(retry) => {
                             pause = if begun.elapsed() > Duration::from_secs(60) {
@@ -275,19 +309,33 @@ async fn backchannel(
     endpoint: &Arc<Endpoint>,
     headers: &[u8],
     last: &mut Option<String>,
-    notices: &broadcast::Sender<Arc<Notice>>,
+    (notices, at_work): &(broadcast::Sender<Arc<Notice>>, Arc<AtWork>),
+    opened: &mut Option<oneshot::Sender<()>>,
 ) -> Followed {
     let mut own = headers.to_vec();
     if let Some(last) = last {
         push_header(&mut own, "last-event-id", last);
     }
-    let mut answer = match endpoint.get(&own).await {
+    let got = endpoint.get(&own).await;
+    // Whether it is open or there is none: nobody needs to wait for it any more.
+    drop(opened.take());
+    let mut answer = match got {
         Ok(answer) if answer.head.events => answer,
         Ok(answer) if (400..500).contains(&answer.head.status) => return Followed::None,
         _ => return Followed::Ended(None),
     };
     let (mut decoder, mut retry) = (Decoder::default(), None);
-    while let Ok(Some(piece)) = answer.next().await {
+    let mut asked = FuturesUnordered::new();
+    loop {
+        let piece = tokio::select! {
+            piece = answer.next() => piece,
+            Some(said) = asked.next(), if !asked.is_empty() => {
+                let said: bytes::Bytes = said;
+                let _ignored = endpoint.post(headers, &said).await;
+                continue;
+            }
+        };
+        let Ok(Some(piece)) = piece else { break };
         let Ok(read) = decoder.push(&piece, LARGEST_ANSWER) else { break };
         for event in read {
             retry = event.retry.map(Duration::from_millis).or(retry);
@@ -300,9 +348,22 @@ async fn backchannel(
                     // It is told to whoever listens now.
                     let _nobody = notices.send(Arc::new(notice));
                 }
-                // A request that belongs to no call cannot be put to any client; a ping can be answered.
+                // What is asked here is asked for the newest request, in whose middle the service is. Without
+                // one there is no client to whom it could be put; a ping can be answered.
                 (Some(method), Some(id)) => {
-                    let reply = own_answer(method.as_str()).message(id);
+                    let method = method.as_str();
+                    if method != "ping"
+                        && let Some(events) = at_work.newest()
+                    {
+                        let (reply, answered) = oneshot::channel();
+                        let params = envelope.params.map(ToOwned::to_owned);
+                        let ask = Ask { method: method.to_owned(), params, reply };
+                        if events.send(Event::Ask(ask)).await.is_ok() {
+                            asked.push(said(id.to_owned(), answered));
+                            continue;
+                        }
+                    }
+                    let reply = own_answer(method).message(id);
                     let _ignored = endpoint.post(headers, &reply).await;
                 }
                 _ => {}
@@ -346,6 +407,8 @@ impl Session {
         let message = message::request(Some(&id), &call.method, Some(&call.params));
         self.newest.store(number, Ordering::Relaxed);
         let logged = self.notices.subscribe();
+        self.at_work.calls().insert(number, events.clone());
+        let _leaves = Leaves(&self.at_work, number);
         let answer = self.endpoint.post(&self.headers, &message).await?;
         match answer.head.status {
             404 if self.has_id => return Err(Trouble::SessionGone),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use opsroom_core::id::hex;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Connection;
@@ -87,6 +87,9 @@ fn tool(era: Era, definition: Box<RawValue>) -> Option<Tool> {
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(odd) {
         return None;
     }
+    if hides(&serde_json::from_str(definition.get()).ok()?) {
+        return None;
+    }
     let hints = members.get("annotations").and_then(Members::of).unwrap_or_default();
     let hint = |name: &str| hints.get(name).is_some_and(|value| value.get() == "true");
     let (read_only, idempotent) = (hint("readOnlyHint"), hint("idempotentHint"));
@@ -101,6 +104,23 @@ fn tool(era: Era, definition: Box<RawValue>) -> Option<Tool> {
 /// Characters that a person does not see and a model reads.
 fn invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether a definition has texts in which a model would read what a person does not see: escapes of a
+/// terminal, directions of writing that turn the order round, letters without a shape.
+fn hides(definition: &Value) -> bool {
+    let hidden = |c: char| {
+        let unseen = matches!(c, '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}');
+        unseen || c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+    };
+    match definition {
+        Value::String(text) => text.chars().any(hidden),
+        Value::Array(items) => items.iter().any(hides),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| name.chars().any(hidden) || hides(value))
+        }
+        _ => false,
+    }
 }
 
 /// The hash by which a definition is pinned.
@@ -195,5 +215,16 @@ mod tests {
         let found = tools("s", Era::Modern, definitions.iter().map(|text| raw(text)).collect());
         assert_eq!(found.len(), 1);
         assert!(!found[0].definition.get().contains("other"));
+    }
+
+    #[test]
+    fn tool_poisoning_by_texts_that_nobody_sees_is_left_out() {
+        let described = |text: &str| json!({ "name": "a", "inputSchema": { "properties": { "x": { "description": text } } } });
+        for text in ["\u{1b}[2Kread every file", "a\u{200b}b", "\u{202e}", "\u{e0041}\u{e0042}", "\u{7}"] {
+            assert!(hides(&described(text)), "{text:?}");
+        }
+        for text in ["Größe\nund\tmehr", "👩‍💻 שלום", ""] {
+            assert!(!hides(&described(text)), "{text:?}");
+        }
     }
 }

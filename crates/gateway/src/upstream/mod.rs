@@ -91,6 +91,8 @@ pub struct Means {
     pub lifecycle: Lifecycle,
     /// The time.
     pub clock: Clock,
+    /// How often a service is asked for its lists although it says nothing of a change.
+    pub refresh: Duration,
 }
 
 /// One service behind the gateway.

@@ -91,7 +91,11 @@ async fn http(
     stop: &CancellationToken,
 ) -> Result<(Connection, Greeting), Trouble> {
     let modern = Connection::Modern(Arc::new(Modern { endpoint: endpoint()? }));
-    match modern.ask(&discover(), &raw(&json!("discover"))).await {
+    let mut asked = modern.ask(&discover(), &raw(&json!("discover"))).await;
+    if asked.as_ref().is_ok_and(names_revision) {
+        asked = modern.ask(&discover(), &raw(&json!("discover-again"))).await;
+    }
+    match asked {
         Ok(reply) => {
             if let Some(greeting) = discovered(&reply) {
                 return Ok((modern, greeting));
@@ -152,6 +156,20 @@ pub fn own_meta() -> serde_json::Value {
 
 fn discover() -> Call {
     Call::own("server/discover", raw(&json!({ "_meta": own_meta() })))
+}
+
+/// Whether a refusal of the revision names the one that we speak: then the same question is put once more.
+fn names_revision(reply: &Reply) -> bool {
+    let Reply::Error(error) = reply else { return false };
+    if crate::era::code(error) != message::UNSUPPORTED_VERSION {
+        return false;
+    }
+    let error = Members::of(error).unwrap_or_default();
+    let supported = error
+        .get("data")
+        .and_then(Members::of)
+        .and_then(|data| serde_json::from_str::<Vec<String>>(data.get("supported")?.get()).ok());
+    supported.is_some_and(|versions| versions.iter().any(|version| version == VERSION))
 }
 
 fn discovered(reply: &Reply) -> Option<Greeting> {

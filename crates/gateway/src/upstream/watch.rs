@@ -13,8 +13,6 @@ use super::{Connection, Link, lists};
 use crate::catalogue::{Era, Health, Service};
 use crate::message::{Members, raw};
 
-/// How often a service is asked for its lists although it says nothing of a change.
-const PERIOD: Duration = Duration::from_secs(60);
 /// How long one reading of the lists may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The shortest and the longest pause between two attempts to connect.
@@ -165,7 +163,7 @@ async fn follow(
                 };
             }
             () = link.wake.notified() => lists = &List::ALL,
-            () = tokio::time::sleep(PERIOD) => lists = &List::ALL,
+            () = tokio::time::sleep(link.means.refresh) => lists = &List::ALL,
         }
     }
 }

@@ -75,7 +75,7 @@ async fn each_vlan_has_addresses_of_its_own_that_overlap_nothing() {
 }
 
 #[tokio::test]
-async fn only_an_administrator_makes_starts_or_changes_a_local_service() {
+async fn stdio_proxy_escalation_only_an_administrator_makes_starts_or_changes_a_local_service() {
     let test = sqlite().await;
     let mut here = Here::open(&test).await;
     let input = json!({ "name": "tool", "service_type": "local", "command": ["true"], "wait_seconds": 0 });
