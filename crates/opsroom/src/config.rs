@@ -1,7 +1,6 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::detection::learned::DetectionConfig;
-use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::logs::LogsConfig;
@@ -18,6 +17,8 @@ use opsroom_core::{Error, Result, Secret};
 use opsroom_gateway::config::GatewayConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::pipe::PipeConfig;
 
 /// Variables of other names that set a key; `OPSROOM__SECTION__KEY` sets any.
 pub const NAMES: &[(&str, &str)] = &[
@@ -63,6 +64,8 @@ pub struct Config {
     pub log: TelemetryConfig,
     /// MCP servers behind the gateway.
     pub gateway: GatewayConfig,
+    /// Remote MCP clients that the server dials over WebSocket and serves for as long as it runs.
+    pub pipes: Vec<PipeConfig>,
     /// How long work runs.
     pub jobs: JobsConfig,
     /// Where messages to people go.
@@ -81,8 +84,6 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Who may have an account, and how long a session lasts.
     pub accounts: AccountsConfig,
-    /// How long the audit trail and the call record are kept.
-    pub audit: AuditConfig,
     /// Where replicas share kept answers and limits.
     pub redis: RedisConfig,
 }
@@ -96,13 +97,13 @@ impl Config {
         self.files.validate()?;
         self.egress.validate()?;
         self.gateway.validate()?;
+        PipeConfig::validate(&self.pipes)?;
         self.notifications.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
         self.services.validate()?;
         self.logs.validate()?;
         self.accounts.validate()?;
-        self.audit.validate()?;
         self.redis.shared()?;
         self.log.validate()?;
         self.jobs.validate()

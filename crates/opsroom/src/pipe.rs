@@ -12,8 +12,10 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use opsroom_core::caller::Face;
 use opsroom_core::egress::Egress;
-use opsroom_core::{Caller, Error, Result, Secret};
+use opsroom_core::{Caller, Error, Result, Role, Secret};
 use opsroom_gateway::{Gateway, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -34,11 +36,74 @@ const CONNECT: Duration = Duration::from_secs(20);
 /// The largest message.
 const LARGEST: usize = 16 << 20;
 
+/// A remote MCP client that the server dials and serves, as `opsroom pipe` does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PipeConfig {
+    /// Its name in the records of what it did: 1 to 40 of `a-z`, `0-9`, `_` and `-`.
+    pub name: String,
+    /// The WebSocket URL of the remote client, such as `wss://example.com/mcp/?token=...`.
+    pub endpoint: Secret,
+    /// What it may do: `viewer`, `operator` or `administrator`.
+    pub role: Role,
+    /// The profile that it is served; empty: every tool that its role may use.
+    pub profile: String,
+}
+
+impl Default for PipeConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            endpoint: Secret::default(),
+            role: Role::Operator,
+            profile: String::new(),
+        }
+    }
+}
+
+impl PipeConfig {
+    /// # Errors
+    /// `Invalid`, beginning with the key.
+    pub fn validate(all: &[Self]) -> Result<()> {
+        let wrong = |what: String| Err(Error::invalid(format!("pipes: {what}")));
+        for (at, pipe) in all.iter().enumerate() {
+            let name = pipe.name.escape_debug();
+            let plain =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+            if !(1..=40).contains(&pipe.name.len()) || !pipe.name.bytes().all(plain) {
+                return wrong(format!("`{name}` is no name; use 1 to 40 of a-z, 0-9, _ and -"));
+            }
+            if all[..at].iter().any(|other| other.name == pipe.name) {
+                return wrong(format!("two are named `{name}`"));
+            }
+            if let Err(error) = place(&pipe.endpoint) {
+                return wrong(format!("`{name}`: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is served to it by the gateway of this process.
+    pub fn served(&self, gateway: Gateway) -> Served {
+        let caller = Caller {
+            subject: format!("pipe:{}", self.name),
+            name: self.name.clone(),
+            role: self.role,
+            ..Caller::operator(Face::Mcp)
+        };
+        let view = match self.profile.as_str() {
+            "" => View::All,
+            profile => View::Profile(profile.to_owned()),
+        };
+        Served::Here(gateway, Box::new((caller, view)))
+    }
+}
+
 /// What is served at the other end.
 #[derive(Clone)]
 pub enum Served {
-    /// The gateway of this process, for its owner.
-    Here(Gateway),
+    /// The gateway of this process, for this caller.
+    Here(Gateway, Box<(Caller, View)>),
     /// A running server.
     Server(Client),
 }
@@ -167,8 +232,9 @@ enum Talk {
 impl Talk {
     fn new(served: &Served, out: mpsc::Sender<Bytes>) -> Self {
         match served {
-            Served::Here(gateway) => {
-                Talk::Here(Box::new(gateway.converse(Caller::operator(Face::Mcp), View::All, out)))
+            Served::Here(gateway, whom) => {
+                let (caller, view) = (**whom).clone();
+                Talk::Here(Box::new(gateway.converse(caller, view, out)))
             }
             Served::Server(client) => {
                 Talk::Server(Relay::new(client.clone(), out), tokio::task::JoinSet::new())
@@ -192,6 +258,25 @@ impl Talk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_that_cannot_be_dialled_is_named_without_its_token() {
+        let good = || PipeConfig {
+            name: "desk".to_owned(),
+            endpoint: Secret::new("wss://a.example/?token=hunter2"),
+            ..PipeConfig::default()
+        };
+        assert!(PipeConfig::validate(&[good()]).is_ok());
+        let wrong = [
+            vec![good(), good()],
+            vec![PipeConfig { name: "A b".to_owned(), ..good() }],
+            vec![PipeConfig { endpoint: Secret::new("https://a.example/?token=hunter2"), ..good() }],
+        ];
+        for pipes in wrong {
+            let error = PipeConfig::validate(&pipes).unwrap_err();
+            assert!(error.message.starts_with("pipes: ") && !error.message.contains("hunter2"), "{error}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_a_websocket_url_and_its_token_is_in_no_error() {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opsroom_capabilities::room::{Room, RoomConfig};
+use opsroom_core::caller::Face;
 use opsroom_core::config::{self, ConfigFile, Flag, Loaded, Sources};
 use opsroom_core::db::DbConfig;
 use opsroom_core::files::{DataDir, DataLock, default_data_dir};
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
-use opsroom_core::{Clock, Error, Kind, Operation, Result};
+use opsroom_core::{Caller, Clock, Error, Kind, Operation, Result};
+use opsroom_gateway::View;
 
 use super::Place;
 use crate::client::Client;
@@ -102,7 +104,6 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
         accounts: config.accounts.clone(),
-        audit: config.audit.clone(),
         public_url: public_url(config, config.server.port),
         gateway: config.gateway.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),
@@ -215,7 +216,12 @@ pub async fn serve(place: &Place, args: ServeArgs) -> Result<ExitCode> {
     }
     let server = Server::new(room.clone(), config.server.clone());
     // Services are connected to from the start, not from the first request on.
-    server.gateway()?;
+    let gateway = server.gateway()?;
+    for pipe in config.pipes.clone() {
+        let (served, egress, stop) =
+            (pipe.served(gateway.clone()), room.egress.clone(), room.lifecycle.stopping());
+        room.lifecycle.spawn("pipe", async move { pipe::run(&pipe.endpoint, served, &egress, stop).await });
+    }
     let router = server.router();
     let mut others = Vec::new();
     if let Some((listener, address)) = older {
@@ -323,7 +329,7 @@ impl Signals {
 /// Speaks MCP on standard input and output.
 pub async fn mcp(place: &Place) -> Result<ExitCode> {
     match backend(place).await? {
-        Backend::Remote(client) => mcp::stdio::relay(client).await?,
+        Backend::Remote(client) => mcp::stdio::relay(client, &configured(place)?).await?,
         Backend::Local(opened) => {
             let served = mcp::stdio::serve(opened.room.clone(), &configured(place)?).await;
             opened.close().await?;
@@ -357,7 +363,10 @@ pub async fn pipe(place: &Place, args: PipeArgs) -> Result<ExitCode> {
     let egress = opsroom_core::egress::Egress::new(&config.egress)?;
     let served = match &backend {
         Backend::Remote(client) => Served::Server(client.clone()),
-        Backend::Local(opened) => Served::Here(mcp::gateway(&opened.room, &config.server)?),
+        Backend::Local(opened) => {
+            let whom = (Caller::operator(Face::Mcp), View::All);
+            Served::Here(mcp::gateway(&opened.room, &config.server)?, Box::new(whom))
+        }
     };
     let ended = tokio::select! {
         ended = pipe::run(&endpoint, served, &egress, stop) => ended,

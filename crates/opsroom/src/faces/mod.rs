@@ -70,11 +70,7 @@ impl Server {
     /// Answers a request: an MCP endpoint's directly, the others by the router.
     pub async fn answer(&self, router: Router, peer: Peer, mut request: Request) -> Response {
         match mcp::http::endpoint(request.uri().path()) {
-            Some(endpoint) => {
-                // The record of what a call changed names the request.
-                let request_id = peer.request_id.or_else(|| Some(opsroom_core::id::new_id()));
-                mcp::http::serve(self, endpoint, &Peer { request_id, ..peer }, request).await
-            }
+            Some(endpoint) => mcp::http::serve(self, endpoint, &peer, request).await,
             None => {
                 request.extensions_mut().insert(peer);
                 router.oneshot(request).await.unwrap_or_else(|never| match never {})

@@ -10,8 +10,9 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use opsroom_core::Error;
 use opsroom_core::caller::Face;
-use opsroom_core::{Caller, Error};
+use opsroom_core::id::new_id;
 use opsroom_gateway::View;
 
 use crate::faces::rest::{self, Failure};
@@ -51,13 +52,13 @@ pub fn endpoint(path: &str) -> Option<Endpoint> {
 
 /// Answers a request to an endpoint.
 pub async fn serve(server: &Server, endpoint: Endpoint, peer: &Peer, request: Request<Body>) -> Response {
-    let id = access::known_id(request.headers());
-    let answer = AssertUnwindSafe(answer(server, endpoint, peer, request)).catch_unwind().await;
+    // The records of what a call did name the request, and so does the answer.
+    let id = access::known_id(request.headers()).unwrap_or_else(new_id);
+    let peer = Peer { address: peer.address, request_id: Some(id.clone()) };
+    let answer = AssertUnwindSafe(answer(server, endpoint, &peer, request)).catch_unwind().await;
     let answer = answer.unwrap_or_else(|_| Failure(Error::internal("a handler panicked")).into_response());
     let mut answer = guard::dress(answer);
-    if let Some(id) = id
-        && let Ok(value) = header::HeaderValue::from_str(&id)
-    {
+    if let Ok(value) = header::HeaderValue::try_from(id) {
         answer.headers_mut().insert(access::REQUEST_ID, value);
     }
     answer
@@ -68,7 +69,7 @@ async fn answer(server: &Server, endpoint: Endpoint, peer: &Peer, request: Reque
         return refused;
     }
     let caller = match auth::caller(server, request.headers(), peer, Face::Mcp).await {
-        Ok(caller) => Caller { request_id: access::known_id(request.headers()), ..caller },
+        Ok(caller) => caller,
         Err(error) => return Failure(error).into_response(),
     };
     let gateway = match server.gateway() {

@@ -5,19 +5,21 @@ pub mod http;
 mod old;
 pub mod relay;
 pub mod stdio;
+mod tasks;
 
 pub use old::Streams;
 
 use std::sync::{Arc, Weak};
 
 use futures_util::future::BoxFuture;
-use opsroom_capabilities::room::Room;
+use opsroom_capabilities::room::{Answer, Room};
 use opsroom_capabilities::tools::CallUpstream;
 use opsroom_core::{Call, Caller, Effect, Error, Kind, Operation, Result};
-use opsroom_gateway::seam::{BuiltIn, BuiltInCall, Calls, Finished};
+use opsroom_gateway::seam::{BuiltIn, BuiltInCall, Calls, Definition, Finished};
 use opsroom_gateway::{Gateway, Limits, Parts};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::config::ServerConfig;
@@ -63,21 +65,22 @@ pub fn gateway(room: &Arc<Room>, config: &ServerConfig) -> Result<Gateway> {
 struct HouseTools {
     room: Weak<Room>,
     /// The definitions, in the order of the room's operations.
-    definitions: Vec<Arc<RawValue>>,
+    definitions: Vec<Definition>,
 }
 
 impl HouseTools {
     fn new(room: &Arc<Room>) -> Self {
         let definitions = room.operations().iter().map(|operation| {
             let text = definition(operation).to_string();
-            Arc::from(RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+            let text = RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned());
+            Definition { name: operation.name.into(), text: text.into() }
         });
         Self { room: Arc::downgrade(room), definitions: definitions.collect() }
     }
 }
 
 impl BuiltIn for HouseTools {
-    fn tools(&self, caller: &Caller) -> Vec<Arc<RawValue>> {
+    fn tools(&self, caller: &Caller) -> Vec<Definition> {
         let Some(room) = self.room.upgrade() else { return Vec::new() };
         let all = room.operations().iter().zip(&self.definitions);
         all.filter(|(operation, _)| caller.may(operation)).map(|(_, definition)| definition.clone()).collect()
@@ -93,13 +96,44 @@ impl BuiltIn for HouseTools {
         Box::pin(async move {
             let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
             let input = call.arguments.as_deref().map_or("{}", RawValue::get);
-            let input: Value = serde_json::from_str(input)
+            let mut input: Value = serde_json::from_str(input)
                 .map_err(|error| Error::invalid(format!("the arguments cannot be used: {error}")))?;
+            // Who chooses to wait, or not to, gets what they choose.
+            let long = room.operation(&call.tool).is_some_and(|operation| operation.long);
+            let as_task = call.task && long && input.get("background").is_none();
+            if let (true, Some(fields)) = (as_task, input.as_object_mut()) {
+                fields.insert("background".to_owned(), json!(true));
+            }
+            let caller = call.caller.clone();
             // The client's trace goes on here: over stdio, and where a proxy made the HTTP request's own.
             let span = tracing::info_span!("tool", traceparent = call.traceparent);
-            let asked = Call { progress: call.progress, cancel: call.cancel, ..Call::new(call.caller) };
+            // What goes on in the background is not stopped by the end of the request that began it.
+            let cancel = match input.get("background") {
+                Some(Value::Bool(true)) if long => CancellationToken::new(),
+                _ => call.cancel,
+            };
+            let asked = Call { progress: call.progress, cancel, ..Call::new(call.caller) };
             let answer = room.call(&call.tool, asked, input).instrument(span).await;
-            answered(answer.map(|answer| answer.into_value()))
+            match answer {
+                Ok(Answer::Started(job)) if as_task => tasks::begun(&room, caller, &job).await,
+                answer => answered(answer.map(|answer| answer.into_value())),
+            }
+        })
+    }
+
+    fn task(&self, caller: Caller, id: String) -> BoxFuture<'static, Result<Box<RawValue>>> {
+        let room = self.room.upgrade();
+        Box::pin(async move {
+            let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+            tasks::get(&room, caller, &id).await
+        })
+    }
+
+    fn cancel_task(&self, caller: Caller, id: String) -> BoxFuture<'static, Result<()>> {
+        let room = self.room.upgrade();
+        Box::pin(async move {
+            let room = room.ok_or_else(|| Error::unavailable("the server is stopping"))?;
+            tasks::cancel(&room, caller, &id).await
         })
     }
 
@@ -110,7 +144,11 @@ impl BuiltIn for HouseTools {
 
 /// The result of a call. An error is one of the tool, not of the protocol: the model reads it and can act.
 fn answered(answer: Result<Value>) -> Result<Box<RawValue>> {
-    let result = match answer {
+    to_raw_value(&result_of(answer)).map_err(Error::internal)
+}
+
+fn result_of(answer: Result<Value>) -> Value {
+    match answer {
         Ok(value) => {
             let text = value.to_string();
             json!({ "content": [{ "type": "text", "text": text }], "structuredContent": value, "isError": false })
@@ -122,8 +160,7 @@ fn answered(answer: Result<Value>) -> Result<Box<RawValue>> {
             let text = format!("{}: {error}", error.kind.as_str());
             json!({ "content": [{ "type": "text", "text": text }], "isError": true })
         }
-    };
-    to_raw_value(&result).map_err(Error::internal)
+    }
 }
 
 /// Calls of services' tools, in the room's numbers.
@@ -147,7 +184,7 @@ pub fn definition(operation: &Operation) -> Value {
     tool.insert("name".to_owned(), json!(operation.name));
     tool.insert("description".to_owned(), json!(operation.description()));
     tool.insert("inputSchema".to_owned(), input);
-    tool.insert("outputSchema".to_owned(), operation.output.clone());
+    tool.insert("outputSchema".to_owned(), outline(&operation.output, false));
     let annotations = json!({
         "title": title(operation.name),
         "readOnlyHint": operation.effect == Effect::Read,
@@ -159,6 +196,42 @@ pub fn definition(operation: &Operation) -> Value {
     Value::Object(tool)
 }
 
+/// The outline of an answer: its fields and their kinds. An agent pays for each word of every tool's schema,
+/// and reads the answer itself; OpenAPI has the whole schema.
+fn outline(schema: &Value, within: bool) -> Value {
+    let Value::Object(members) = schema else { return schema.clone() };
+    if within && members.contains_key("properties") {
+        return json!({ "type": members.get("type").cloned().unwrap_or(json!("object")) });
+    }
+    if let Some(words) = words(members) {
+        return json!({ "enum": words });
+    }
+    let mut kept = Map::new();
+    for (name, value) in members {
+        let value = match (name.as_str(), value) {
+            // Its members are names of fields, which may be called `title` too.
+            ("properties", Value::Object(fields)) => {
+                fields.iter().map(|(name, field)| (name.clone(), outline(field, true))).collect()
+            }
+            ("anyOf" | "oneOf" | "allOf", Value::Array(parts)) => {
+                parts.iter().map(|part| outline(part, within)).collect()
+            }
+            ("items" | "additionalProperties", part) => outline(part, true),
+            ("type" | "enum" | "const", _) => value.clone(),
+            ("required", _) if !within => value.clone(),
+            _ => continue,
+        };
+        kept.insert(name.clone(), value);
+    }
+    Value::Object(kept)
+}
+
+/// The words that a choice between constants allows.
+fn words(members: &Map<String, Value>) -> Option<Vec<Value>> {
+    let parts = members.get("oneOf").or_else(|| members.get("anyOf"))?.as_array()?;
+    parts.iter().map(|part| part.get("const").cloned()).collect()
+}
+
 /// `list_audit` becomes `List audit`.
 fn title(name: &str) -> String {
     let mut words = name.replace('_', " ");
@@ -166,4 +239,37 @@ fn title(name: &str) -> String {
         first.make_ascii_uppercase();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_has_the_fields_and_their_kinds_and_no_text() {
+        let word = |word: &str| json!({ "const": word, "type": "string", "description": "A word" });
+        let schema = json!({
+            "type": "object",
+            "title": "Plan",
+            "description": "A plan",
+            "required": ["title"],
+            "properties": {
+                "title": { "type": "string", "description": "Its name", "maxLength": 9 },
+                "parts": { "type": "array", "items": { "type": "object", "properties": { "x": {} } } },
+                "kind": { "anyOf": [{ "oneOf": [word("a"), word("b")] }, { "type": "null" }] },
+                "log": { "type": ["object", "null"], "required": ["n"], "properties": { "n": {} } },
+            },
+        });
+        let expected = json!({
+            "type": "object",
+            "required": ["title"],
+            "properties": {
+                "title": { "type": "string" },
+                "parts": { "type": "array", "items": { "type": "object" } },
+                "kind": { "anyOf": [{ "enum": ["a", "b"] }, { "type": "null" }] },
+                "log": { "type": ["object", "null"] },
+            },
+        });
+        assert_eq!(outline(&schema, false), expected);
+    }
 }
