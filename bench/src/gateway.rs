@@ -6,6 +6,7 @@
 
 mod backend;
 mod load;
+mod peers;
 mod server;
 mod sessions;
 
@@ -18,15 +19,20 @@ use server::{Gateway, Nginx};
 /// How many services the memory and the list are measured with.
 const SERVICES: usize = 20;
 
-/// `gateway [--binary PATH] [--seconds N]`: prints the table.
+/// `gateway [--binary PATH] [--seconds N] [--no-peers]`: prints the table.
 pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let (mut binary, mut seconds) = (PathBuf::from("target/release/opsroom"), 10u64);
+    let mut peers = true;
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
-        match (flag.as_str(), rest.next()) {
-            ("--binary", Some(path)) => binary = PathBuf::from(path),
-            ("--seconds", Some(number)) => seconds = number.parse()?,
-            _ => return Err("usage: gateway [--binary target/release/opsroom] [--seconds 10]".into()),
+        match flag.as_str() {
+            "--binary" => binary = rest.next().ok_or("--binary names a file")?.into(),
+            "--seconds" => seconds = rest.next().ok_or("--seconds has a number")?.parse()?,
+            "--no-peers" => peers = false,
+            _ => {
+                let usage = "usage: gateway [--binary target/release/opsroom] [--seconds 10] [--no-peers]";
+                return Err(usage.into());
+            }
         }
     }
     if !binary.exists() {
@@ -36,6 +42,9 @@ pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let nginx = Nginx::start(backend.port)?;
     let gateway = Gateway::start(&binary, &[backend.port])?;
     calls(&backend, &nginx, &gateway, seconds)?;
+    if peers {
+        fastmcp(&backend, seconds)?;
+    }
     added(&backend, &gateway)?;
     drop(gateway);
     let many = Gateway::start(&binary, &[backend.port; SERVICES])?;
@@ -63,13 +72,27 @@ fn calls(
         ("gateway, /mcp (renamed)", &named),
         ("built-in get_info", &own),
     ] {
-        println!(
-            "  {name:<28} {:>9.0}/s   p50 {:>7.3} ms   p99 {:>7.3} ms   other than 200: {}",
-            result.per_second, result.p50_ms, result.p99_ms, result.errors
-        );
+        told(name, result);
     }
     println!("  gateway / nginx: {:.2}", through.per_second / plain.per_second);
     Ok(())
+}
+
+fn fastmcp(backend: &backend::Backend, seconds: u64) -> Result<(), Box<dyn Error>> {
+    let url = format!("http://127.0.0.1:{}/mcp", backend.port);
+    for (name, url) in [("FastMCP 4.1.2, proxy", Some(url.as_str())), ("FastMCP 4.1.2, server", None)] {
+        let peer = peers::FastMcp::start(url)?;
+        let result = Load::call("echo").run(peer.port, "/mcp", None, seconds)?;
+        told(name, &result);
+    }
+    Ok(())
+}
+
+fn told(name: &str, result: &load::Seen) {
+    println!(
+        "  {name:<28} {:>9.0}/s   p50 {:>7.3} ms   p99 {:>7.3} ms   other than 200: {}",
+        result.per_second, result.p50_ms, result.p99_ms, result.errors
+    );
 }
 
 fn added(backend: &backend::Backend, gateway: &Gateway) -> Result<(), Box<dyn Error>> {

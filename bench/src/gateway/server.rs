@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use super::load::Load;
 
 /// A free port.
-fn free() -> Result<u16, Box<dyn Error>> {
+pub fn free() -> Result<u16, Box<dyn Error>> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn wait(port: u16) -> Result<(), Box<dyn Error>> {
+/// Waits until somebody listens there.
+pub fn wait(port: u16) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if begun.elapsed() > Duration::from_secs(20) {
