@@ -9,16 +9,19 @@ import pathlib
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 
 from backend import Backend
 from fixtures import Everything, Relay
-from room import BINARY, PEERS, Room
+from room import BINARY, LOG, PEERS, Room
 
 SUITE = PEERS / "node_modules/@modelcontextprotocol/conformance/dist/index.js"
 NODE = PEERS / "node_modules/.bin/node"
@@ -98,6 +101,29 @@ class Conformance(Gateway):
 
     def test_a_legacy_client_and_a_modern_service(self):
         self.suite("modern", LEGACY, "conformance-legacy-client-modern-service.yml")
+
+
+class ClientConformance(unittest.TestCase):
+    """The gateway as a client of services: the suite plays the service."""
+
+    @classmethod
+    def setUpClass(cls):
+        allowed = {"OPSROOM__EGRESS__ALLOW_ADDRESSES": '["127.0.0.1", "::1"]'}
+        cls.room = cls.enterClassContext(Room(environment=allowed))
+        cls.environment = {**os.environ, "NO_COLOR": "1", "OPSROOM_URL": cls.room.url, "OPSROOM_KEY": cls.room.key()}
+
+    def suite(self, revision):
+        out = self.room.folder / f"conformance-client-{revision}"
+        command = [NODE, SUITE, "client", "--command", f"{sys.executable} {HERE}/conformance_client.py"]
+        command += ["--requirements", revision, "--expected-failures", HERE / "conformance-client.yml", "-o", out]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=self.environment)
+        self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr[-4000:])
+
+    def test_services_of_2026(self):
+        self.suite(MODERN)
+
+    def test_services_of_2025(self):
+        self.suite(LEGACY)
 
 
 class Eras(Gateway):
@@ -187,6 +213,36 @@ class Eras(Gateway):
         self.assertEqual(self.room.request("POST", path, {"jsonrpc": "2.0", "id": 3, "method": "ping"}, other)[0], 404)
         stream.close()
 
+    def test_a_long_call_is_a_task_for_a_client_that_knows_tasks(self):
+        knows = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
+        _, found = self.modern_call("server/discover", **knows)
+        self.assertIn("io.modelcontextprotocol/tasks", found["result"]["capabilities"]["extensions"])
+        call = {"name": "detect_anomalies", "arguments": {"text": LOG}}
+        _, plain = self.modern_call("tools/call", call)
+        self.assertEqual(plain["result"]["resultType"], "complete")
+        _, begun = self.modern_call("tools/call", call, **knows)
+        task = begun["result"]
+        self.assertEqual((task["resultType"], "result" in task), ("task", False), begun)
+        named = {"Mcp-Name": task["taskId"]}
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            _, got = self.modern_call("tasks/get", {"taskId": task["taskId"]}, headers=named, **knows)
+            if got["result"]["status"] != "working":
+                break
+            time.sleep(0.2)
+        self.assertEqual((got["result"]["status"], got["result"]["resultType"]), ("completed", "complete"), got)
+        self.assertIn("req-0137", json.dumps(got["result"]["result"]["structuredContent"]))
+        _, ended = self.modern_call("tasks/cancel", {"taskId": task["taskId"]}, headers=named, **knows)
+        self.assertEqual(ended["result"], {"resultType": "complete"})
+        status, unknowing = self.modern_call("tasks/get", {"taskId": task["taskId"]}, headers=named)
+        self.assertEqual((status, unknowing["error"]["code"]), (400, -32021))
+        stranger = {"Mcp-Name": "01a1fe98-f464-745e-a6c9-5fe00d84827d"}
+        _, none = self.modern_call("tasks/get", {"taskId": stranger["Mcp-Name"]}, headers=stranger, **knows)
+        self.assertEqual(none["error"]["code"], -32602)
+        status, other = self.modern_call("tasks/get", {"taskId": task["taskId"]}, headers=stranger, **knows)
+        self.assertEqual((status, other["error"]["code"]), (400, -32020))
+        self.assertEqual(self.modern_call("tasks/list", **knows)[1]["error"]["code"], -32601)
+
     def test_a_request_of_either_era_without_what_it_needs_is_refused_with_its_code(self):
         status, answer = self.modern_call("tools/list", headers={"MCP-Protocol-Version": None})
         self.assertEqual((status, answer["error"]["code"]), (400, -32020))
@@ -209,12 +265,13 @@ class Attacks(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.backend = Backend(["echo", *BAD]).__enter__()
+        cls.backend = Backend(["echo", "look", "ask_url", *BAD], read_only=("look",)).__enter__()
         cls.room = configured(
             Room(),
             [
                 {"name": "bad", "url": cls.backend.url, "deadline_seconds": 3, "headers": {"Authorization": "Bearer of-the-service"}},
                 {"name": "other", "url": cls.backend.url},
+                {"name": "theirs", "url": cls.backend.url, "team": "payments", "headers": {"Authorization": "Bearer of-payments"}},
                 {"name": "gone", "url": "http://127.0.0.1:9/mcp"},
             ],
         ).__enter__()
@@ -256,6 +313,25 @@ class Attacks(unittest.TestCase):
         names = {tool["name"] for tool in answer["result"]["tools"]}
         self.assertIn("other__echo", names)
         self.assertFalse({name for name in names if name.startswith("gone__")})
+
+    def test_a_long_list_has_pages(self):
+        with Backend([f"tool-{n:04}" for n in range(1234)]) as many:
+            with configured(Room(), [{"name": "many", "url": many.url}]) as room:
+                self_room, self.room, self.key = self.room, room, room.key("operator")
+                try:
+                    names, cursor, pages = [], {}, 0
+                    while pages < 9:
+                        _, answer = self.modern_call("tools/list", cursor, "/mcp/services/many")
+                        pages += 1
+                        names += [tool["name"] for tool in answer["result"]["tools"]]
+                        if "nextCursor" not in answer["result"]:
+                            break
+                        cursor = {"cursor": answer["result"]["nextCursor"]}
+                    self.assertEqual((pages, len(names), len(set(names))), (3, 1234, 1234))
+                    _, answer = self.modern_call("tools/list", {"cursor": "at-7"}, "/mcp/services/many")
+                    self.assertEqual(answer["error"]["code"], -32602)
+                finally:
+                    self.room, self.key = self_room, type(self).key
 
     def test_token_passthrough(self):
         self.call("echo")
@@ -304,6 +380,64 @@ class Attacks(unittest.TestCase):
         self.assertEqual(denied["error"]["message"].replace("half", "?"), unknown["error"]["message"].replace("hal_", "?"))
         _, answer = self.modern_call("tools/list", key=key)
         self.assertEqual([tool["name"] for tool in answer["result"]["tools"] if "__" in tool["name"]], ["bad__echo"])
+
+    def test_confused_deputy_a_services_credentials_serve_its_team_alone(self):
+        calls = len(self.backend.calls())
+        for path, name in (("/mcp/services/theirs", "echo"), ("/mcp", "theirs__echo")):
+            _, answer = self.modern_call("tools/call", {"name": name, "arguments": {}}, path)
+            self.assertIn("error", answer)
+        _, answer = self.modern_call("tools/list")
+        self.assertFalse([tool["name"] for tool in answer["result"]["tools"] if tool["name"].startswith("theirs__")])
+        self.assertEqual(len(self.backend.calls()), calls)
+
+    def test_session_hijack_an_id_opens_nothing_for_another_key(self):
+        hello = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        begun = urllib.request.urlopen(urllib.request.Request(f"{self.room.url}/mcp", data=body, headers=headers), timeout=30)
+        session = begun.headers["Mcp-Session-Id"]
+        self.assertRegex(session, "^[0-9a-f]{64}$")
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        stolen = {"Mcp-Session-Id": session}
+        self.assertEqual(self.room.request("POST", "/mcp", ping, self.key, stolen)[0], 200)
+        self.assertEqual(self.room.request("POST", "/mcp", ping, self.room.key("administrator"), stolen)[0], 404)
+        self.assertEqual(self.room.request("POST", "/mcp", ping, None, stolen)[0], 401)
+
+    def test_cross_tenant_cache_a_result_is_kept_for_who_asked_and_for_what(self):
+        administrator = self.room.key("administrator")
+        configured = {"cache_enabled": True, "cache_ttl": 600}
+        status, answer = self.room.request("PATCH", "/tools/other__look", configured, administrator)
+        self.assertEqual(status, 200, answer)
+        seen = lambda: len([1 for _, message, _ in self.backend.calls() if message["params"]["name"] == "look"])
+
+        def call(key, **arguments):
+            before = seen()
+            _, answer = self.modern_call("tools/call", {"name": "other__look", "arguments": arguments}, key=key)
+            self.assertEqual(answer["result"]["content"][0]["text"], "hello")
+            return seen() - before
+
+        deadline = time.monotonic() + 20
+        # What is configured reaches the gateway a moment later.
+        while call(self.key, x=1) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertEqual(call(self.key, x=1), 0)
+        self.assertEqual(call(self.key, x=2), 1, "other arguments")
+        self.assertEqual(call(self.room.key("operator"), x=1), 1, "another principal")
+        _, listed = self.modern_call("tools/list")
+        self.assertEqual(listed["result"]["cacheScope"], "private")
+
+    def test_authorization_url_a_service_cannot_have_a_person_open_a_script(self):
+        capabilities = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}, "url": {}}}}
+        _, answer = self.modern_call("tools/call", {"name": "ask_url", "arguments": {}}, "/mcp/services/bad", **capabilities)
+        self.assertIn("https URL", answer["error"]["message"])
+        self.assertNotIn("javascript", json.dumps(answer))
+
+    def test_scope_challenge_a_request_without_a_key_is_told_how_to_come_by_one(self):
+        with self.assertRaises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{self.room.url}/mcp", data=b"{}", method="POST"), timeout=30)
+        self.assertEqual(refused.exception.code, 401)
+        self.assertTrue(refused.exception.headers["WWW-Authenticate"].startswith("Bearer"))
+        refused.exception.close()
 
     def test_a_viewer_calls_only_what_reads(self):
         viewer = self.room.key("viewer")
@@ -462,6 +596,25 @@ class Pipe(unittest.TestCase):
         room = Room()
         with RemoteEnd() as remote:
             self.serves(room.data, remote)
+
+    def test_a_pipe_of_the_configuration_is_served_with_its_role(self):
+        with RemoteEnd() as remote:
+            room = Room()
+            room.data.mkdir(mode=0o700)
+            pipe = {"name": "desk", "endpoint": remote.url, "role": "viewer"}
+            (room.data / "opsroom.yaml").write_text(json.dumps({"pipes": [pipe]}))
+            with room:
+                hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "remote", "version": "1"}}
+                for _ in range(2):
+                    remote.accept()
+                    remote.ask(0, "initialize", hello)
+                    names = {tool["name"] for tool in remote.ask(1, "tools/list")["result"]["tools"]}
+                    self.assertIn("get_info", names)
+                    self.assertNotIn("put_secret", names)
+                    self.assertFalse(remote.ask(2, "tools/call", {"name": "get_info", "arguments": {}})["result"]["isError"])
+                    remote.socket.close()
+                self.assertNotIn("hunter2", (room.folder / "server.log").read_text())
+                self.assertNotIn("hunter2", room.command("config", "show").stdout)
 
     def test_three_disconnects_beside_a_running_server(self):
         with Room() as room, RemoteEnd() as remote:

@@ -48,6 +48,9 @@ class Services(unittest.TestCase):
             # The way out is tested with a server of the test's own.
             "OPSROOM__EGRESS__ALLOW_ADDRESSES": '["127.0.0.1"]',
             "OPSROOM_SECRET_ECHO": "hunter2",
+            "OPSROOM__GATEWAY__REFRESH_SECONDS": "5",
+            # Each start again waits longer than the one before.
+            "OPSROOM__SERVICES__RESTART_LIMIT": "3",
         }
 
     def request(self, method, path, body=None, status=None):
@@ -195,6 +198,17 @@ class Services(unittest.TestCase):
         self.addCleanup(lambda: self.engine.docker("rm", "--force", stranger, check=False))
         wait_for(lambda: orphan not in self.engine.containers(), 90)
         self.assertIn(stranger, self.engine.containers())
+
+    def test_supply_chain_a_service_stays_the_image_that_it_was_made_of(self):
+        self.engine.build("chain:1")
+        made = self.create("chain", image="chain:1")
+        self.assertEqual(made["status"], "running", made)
+        before = self.container("chain")["Image"]
+        self.engine.text("tag", "exits:1", "chain:1")
+        again = self.request("POST", "/services/chain/restart", {"wait_seconds": 60})
+        self.assertTrue(again["success"], again)
+        wait_for(lambda: self.get("chain")["status"] == "running")
+        self.assertEqual(self.container("chain")["Image"], before)
 
     def test_bad_services_are_refused_with_reasons(self):
         missing = self.create("missing", 404, image="nothing:1")
