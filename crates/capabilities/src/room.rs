@@ -35,7 +35,7 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::accounts::Accounts;
 use crate::identity::accounts::config::AccountsConfig;
-use crate::identity::{self, AuditEntry, CallRecord, Identity};
+use crate::identity::{self, AuditConfig, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::{self, Logs, LogsConfig};
 use crate::notifications::{self, Notifications, NotificationsConfig};
@@ -82,6 +82,8 @@ pub struct RoomConfig {
     pub logs: LogsConfig,
     /// Who may have an account.
     pub accounts: AccountsConfig,
+    /// How long records are kept.
+    pub audit: AuditConfig,
     /// The URL by which people reach the server, for links in mail.
     pub public_url: String,
 }
@@ -220,6 +222,7 @@ impl Room {
             lifecycle.clone(),
             &config.data_dir,
             config.accounts.clone(),
+            config.audit.clone(),
         )
         .await?;
         let accounts = Accounts::new(

@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::detection::learned::DetectionConfig;
+use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::logs::LogsConfig;
@@ -84,6 +85,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Who may have an account, and how long a session lasts.
     pub accounts: AccountsConfig,
+    /// How long the audit trail and the call record are kept.
+    pub audit: AuditConfig,
     /// Where replicas share kept answers and limits.
     pub redis: RedisConfig,
 }
@@ -104,6 +107,7 @@ impl Config {
         self.services.validate()?;
         self.logs.validate()?;
         self.accounts.validate()?;
+        self.audit.validate()?;
         self.redis.shared()?;
         self.log.validate()?;
         self.jobs.validate()

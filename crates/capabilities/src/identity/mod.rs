@@ -34,7 +34,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Capability, Clock, Effect, Operation, Result, Role};
 use tokio_util::sync::CancellationToken;
 
-pub use audit::{AuditEntry, Broken, Verdict, Verify};
+pub use audit::{AuditConfig, AuditEntry, Broken, Verdict, Verify};
 pub use calls::CallRecord;
 pub use model::{ApiKey, CreatedKey, ExchangeSetupToken, Page};
 pub use operator::OPERATOR_FILE;
@@ -80,20 +80,22 @@ pub struct Identity {
 impl Identity {
     /// Opens the service on a database that has the tables of [`MIGRATIONS`], and reads the keys.
     pub async fn open(db: Db, clock: Clock, lifecycle: Lifecycle, data_dir: &Path) -> Result<Self> {
-        Self::open_with(db, clock, lifecycle, data_dir, AccountsConfig::default()).await
+        Self::open_with(db, clock, lifecycle, data_dir, AccountsConfig::default(), AuditConfig::default())
+            .await
     }
 
-    /// The same, with how long sessions last.
+    /// The same, with how long sessions last and records are kept.
     pub async fn open_with(
         db: Db,
         clock: Clock,
         lifecycle: Lifecycle,
         data_dir: &Path,
         accounts: AccountsConfig,
+        records: AuditConfig,
     ) -> Result<Self> {
         let identity = Self {
             cache: Arc::new(KeyCache::new(db.clone(), clock.clone())),
-            trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone()),
+            trail: audit::Trail::new(db.clone(), clock.clone(), lifecycle.clone(), records),
             calls: Calls::new(db.clone(), clock.clone(), lifecycle.clone()),
             throttle: Arc::default(),
             operator: Arc::default(),
@@ -237,7 +239,10 @@ async fn keep_fresh(cache: &KeyCache, people: &People, trail: &audit::Trail, sto
             result = cache.write_last_used().await.and(people.write_seen().await);
         }
         if !stopping && round % OLD_SESSIONS == 0 {
-            result = result.and(people.remove_old().await).and(trail.recover(false).await);
+            result = result
+                .and(people.remove_old().await)
+                .and(trail.recover(false).await)
+                .and(trail.remove_old().await);
         }
         if stopping {
             return;

@@ -104,6 +104,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
         accounts: config.accounts.clone(),
+        audit: config.audit.clone(),
         public_url: public_url(config, config.server.port),
         gateway: config.gateway.clone(),
         secrets: Resolver::new(data_dir, &config::environment()?),

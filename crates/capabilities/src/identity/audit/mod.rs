@@ -13,11 +13,13 @@ mod begun;
 mod chain;
 mod entry;
 mod redact;
+mod retain;
 mod trail;
 mod verify;
 
 pub use begun::Begun;
 pub use chain::{GENESIS, Head, Record};
 pub use entry::AuditEntry;
+pub use retain::{AuditConfig, remove_old};
 pub use trail::{Trail, append};
 pub use verify::{Broken, Verdict, Verify, Watch, verify};

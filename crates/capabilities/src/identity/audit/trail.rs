@@ -13,7 +13,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Clock, Error, Kind, Result};
 use tokio::sync::oneshot;
 
-use super::{AuditEntry, Begun, Record, begun};
+use super::{AuditConfig, AuditEntry, Begun, Record, begun};
 use crate::identity::store;
 
 /// Entries in one transaction.
@@ -32,6 +32,7 @@ pub struct Trail {
     clock: Clock,
     lifecycle: Lifecycle,
     queue: Arc<Mutex<Queue>>,
+    config: AuditConfig,
 }
 
 #[derive(Default)]
@@ -55,8 +56,8 @@ struct Waiting {
 
 impl Trail {
     /// The trail of this database.
-    pub fn new(db: Db, clock: Clock, lifecycle: Lifecycle) -> Self {
-        Self { db, clock, lifecycle, queue: Arc::default() }
+    pub fn new(db: Db, clock: Clock, lifecycle: Lifecycle, config: AuditConfig) -> Self {
+        Self { db, clock, lifecycle, queue: Arc::default(), config }
     }
 
     /// Writes an entry; answers when it would survive a crash.
@@ -86,6 +87,11 @@ impl Trail {
             tracing::warn!(recovered, "calls that had begun before a crash are on record as interrupted");
         }
         Ok(())
+    }
+
+    /// Removes what is older than it is kept.
+    pub async fn remove_old(&self) -> Result<()> {
+        super::remove_old(&self.db, &self.clock, &self.config).await
     }
 
     async fn put(&self, item: Item) -> Result<()> {

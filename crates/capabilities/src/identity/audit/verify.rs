@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::retain::removed;
 use super::{GENESIS, Head, Record};
 use crate::identity::store;
 
@@ -34,7 +35,7 @@ pub struct Verify {
 pub struct Verdict {
     /// True when nothing is wrong.
     pub intact: bool,
-    /// How many records were found right before the first that was not.
+    /// The number of the last record that was found right, before the first that was not.
     pub records: i64,
     /// The number of the last record, as the head has it.
     pub head_seq: i64,
@@ -61,12 +62,22 @@ pub struct Watch<'a> {
     pub cancel: &'a CancellationToken,
 }
 
-/// Walks the chain from its start to the head.
+/// Walks the chain from its start to the head; again when records went meanwhile because of their age.
 ///
 /// # Errors
 /// `Invalid` for half of a noted record, `Cancelled`, and what the database says; a broken chain is an
 /// answer and not an error.
 pub async fn verify(db: &Db, input: &Verify, watch: Watch<'_>) -> Result<Verdict> {
+    loop {
+        let base = store::audit::base(db).await?;
+        let verdict = walk(db, input, &base, &watch).await?;
+        if verdict.intact || store::audit::base(db).await? == base {
+            return Ok(verdict);
+        }
+    }
+}
+
+async fn walk(db: &Db, input: &Verify, base: &Head, watch: &Watch<'_>) -> Result<Verdict> {
     let known = noted(input)?;
     // In this order: records that are added meanwhile move the head, and never stand behind it.
     let newest = store::audit::newest_seq(db).await?;
@@ -74,7 +85,7 @@ pub async fn verify(db: &Db, input: &Verify, watch: Watch<'_>) -> Result<Verdict
         let head = Head { seq: 0, hash: GENESIS.to_owned() };
         return Ok(verdict(head, 0, Some(broken(newest, "the head row is missing"))));
     };
-    let mut walk = Walk { last: Head { seq: 0, hash: GENESIS.to_owned() }, known };
+    let mut walk = Walk { last: base.clone(), known, removed: None };
     let mut after = i64::MIN;
     while walk.last.seq < head.seq {
         if watch.cancel.is_cancelled() {
@@ -99,13 +110,15 @@ pub async fn verify(db: &Db, input: &Verify, watch: Watch<'_>) -> Result<Verdict
         after = walk.last.seq;
         watch.progress.report(Some(after as f64 / head.seq as f64), format!("{after} records checked"));
     }
-    let broken = at_the_end(&walk, &head, newest);
+    let broken = unsaid(&walk, base).or_else(|| at_the_end(&walk, &head, newest));
     Ok(verdict(head, walk.last.seq, broken))
 }
 
 struct Walk {
     last: Head,
     known: Option<Head>,
+    /// The last record that went, as the newest record on that has it.
+    removed: Option<Head>,
 }
 
 impl Walk {
@@ -121,7 +134,7 @@ impl Walk {
         if record.seq < expected {
             return Err(broken(
                 record.seq,
-                "it does not belong to the chain, which starts at 1 and counts up by 1",
+                "it does not belong to the chain, which counts up by 1 from its start",
             ));
         }
         if record.hash != record.computed_hash() {
@@ -143,8 +156,18 @@ impl Walk {
             ));
         }
         self.last = record.as_head();
+        self.removed = removed(&record).or(self.removed.take());
         Ok(())
     }
+}
+
+/// Records are gone from the start, and the chain does not say that they went because of their age.
+fn unsaid(walk: &Walk, base: &Head) -> Option<Broken> {
+    if base.seq == 0 || walk.removed.as_ref() == Some(base) {
+        return None;
+    }
+    let reason = "the records up to here are gone, and no record says that they went because of their age";
+    Some(broken(base.seq, reason))
 }
 
 fn at_the_end(walk: &Walk, head: &Head, newest: i64) -> Option<Broken> {

@@ -2,10 +2,10 @@
 
 use opsroom_core::db::{Db, Dialect, Row, Step, Transaction};
 use opsroom_core::{Result, Time};
-use sea_query::{Expr, ExprTrait, Func, Order, Query, SelectStatement, Table};
+use sea_query::{Expr, ExprTrait, Func, Index, Order, Query, SelectStatement, Table};
 
-use super::{AuditBegun, AuditHead, AuditRecords};
-use crate::identity::audit::{Begun, Head, Record};
+use super::{AuditBase, AuditBegun, AuditHead, AuditRecords, CallRecords};
+use crate::identity::audit::{Begun, GENESIS, Head, Record};
 
 /// The only row of the head.
 const THE_HEAD: i64 = 1;
@@ -94,15 +94,77 @@ pub async fn insert(on: &mut Transaction, records: &[Record]) -> Result<()> {
     on.run(&insert).await.map(drop)
 }
 
-/// The table of what was begun and has no record yet.
-pub fn begun_table(dialect: Dialect) -> Vec<Step> {
-    let table = Table::create()
+/// The tables of what was begun and has no record yet, and of what went.
+pub fn later_tables(dialect: Dialect) -> Vec<Step> {
+    let begun = Table::create()
         .table(AuditBegun::Table)
         .col(super::text(AuditBegun::Id, 36).primary_key())
         .col(super::number(AuditBegun::BegunAt))
         .col(dialect.long_text(AuditBegun::Entry).not_null())
         .to_owned();
-    vec![Step::Create(table)]
+    let base = Table::create()
+        .table(AuditBase::Table)
+        .col(super::number(AuditBase::Id).primary_key())
+        .col(super::number(AuditBase::Seq))
+        .col(super::text(AuditBase::Hash, 64))
+        .to_owned();
+    let nothing_went = Query::insert()
+        .into_table(AuditBase::Table)
+        .columns([AuditBase::Id, AuditBase::Seq, AuditBase::Hash])
+        .values_panic([THE_HEAD.into(), 0i64.into(), GENESIS.into()])
+        .to_owned();
+    let index = |name: &str| Index::create().name(name).to_owned();
+    let calls = index("call_records_time").table(CallRecords::Table).col(CallRecords::Time).to_owned();
+    let records = index("audit_records_time").table(AuditRecords::Table).col(AuditRecords::Time).to_owned();
+    vec![
+        Step::Create(begun),
+        Step::Create(base),
+        Step::Insert(nothing_went),
+        Step::Index(calls),
+        Step::Index(records),
+    ]
+}
+
+/// The last record that went, number 0 when none did.
+pub async fn base(db: &Db) -> Result<Head> {
+    let query = Query::select()
+        .columns([AuditBase::Seq, AuditBase::Hash])
+        .from(AuditBase::Table)
+        .and_where(Expr::col(AuditBase::Id).eq(THE_HEAD))
+        .to_owned();
+    let found = db.first(&query).await?.map(|row| read_head(&row)).transpose()?;
+    Ok(found.unwrap_or_else(|| Head { seq: 0, hash: GENESIS.to_owned() }))
+}
+
+/// Notes the last record that goes.
+pub async fn set_base(on: &mut Transaction, base: &Head) -> Result<()> {
+    let update = Query::update()
+        .table(AuditBase::Table)
+        .values([(AuditBase::Seq, base.seq.into()), (AuditBase::Hash, base.hash.as_str().into())])
+        .and_where(Expr::col(AuditBase::Id).eq(THE_HEAD))
+        .to_owned();
+    on.run(&update).await.map(drop)
+}
+
+/// The newest record that is older than a moment.
+pub async fn newest_before(on: &mut Transaction, time: Time) -> Result<Option<Head>> {
+    let query = Query::select()
+        .columns([AuditRecords::Seq, AuditRecords::Hash])
+        .from(AuditRecords::Table)
+        .and_where(Expr::col(AuditRecords::Time).lt(time.0))
+        .order_by(AuditRecords::Seq, Order::Desc)
+        .limit(1)
+        .to_owned();
+    on.first(&query).await?.map(|row| read_head(&row)).transpose()
+}
+
+/// Removes the records up to a number.
+pub async fn remove_until(on: &mut Transaction, seq: i64) -> Result<()> {
+    let delete = Query::delete()
+        .from_table(AuditRecords::Table)
+        .and_where(Expr::col(AuditRecords::Seq).lte(seq))
+        .to_owned();
+    on.run(&delete).await.map(drop)
 }
 
 /// Notes what is about to be done.

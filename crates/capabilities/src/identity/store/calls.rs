@@ -1,7 +1,7 @@
 //! Rows of the call record.
 
-use opsroom_core::Result;
 use opsroom_core::db::{Db, Row};
+use opsroom_core::{Result, Time};
 use sea_query::{Expr, ExprTrait, Order, Query};
 
 use super::CallRecords;
@@ -83,4 +83,13 @@ fn read(row: &Row) -> Result<Recorded> {
         took_us: row.get("took_us")?,
         request_id: row.get("request_id")?,
     })
+}
+
+/// Removes the calls before a moment.
+pub async fn remove_before(db: &Db, time: Time) -> Result<()> {
+    let delete = Query::delete()
+        .from_table(CallRecords::Table)
+        .and_where(Expr::col(CallRecords::Time).lt(time.0))
+        .to_owned();
+    db.run(&delete).await.map(drop)
 }

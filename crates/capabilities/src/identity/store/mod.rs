@@ -17,7 +17,7 @@ use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table,
 pub const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "keys, audit and calls", steps: first },
     Migration { version: 2, name: "users and sessions", steps: accounts },
-    Migration { version: 3, name: "what was begun", steps: audit::begun_table },
+    Migration { version: 3, name: "what was begun, and what went", steps: audit::later_tables },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -97,6 +97,15 @@ pub(super) enum AuditBegun {
     Id,
     BegunAt,
     Entry,
+}
+
+/// The last record that went because of its age.
+#[derive(Clone, Copy, Iden)]
+pub(super) enum AuditBase {
+    Table,
+    Id,
+    Seq,
+    Hash,
 }
 
 #[derive(Clone, Copy, Iden)]

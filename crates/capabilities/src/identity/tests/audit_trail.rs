@@ -319,3 +319,28 @@ async fn what_a_crash_cut_off_from_its_record_is_on_record_as_interrupted() {
         assert!(verdict(&room).await.intact);
     }
 }
+
+#[tokio::test]
+async fn old_records_go_and_the_rest_verifies_but_not_when_somebody_else_cut_the_chain() {
+    for room in rooms().await {
+        write(&room.identity, 5).await;
+        room.clock.advance_seconds(10 * 86_400);
+        write(&room.identity, 5).await;
+        let config = AuditConfig { keep_days: 5, ..AuditConfig::default() };
+        audit::remove_old(&room.test.db, &room.clock, &config).await.unwrap();
+        audit::remove_old(&room.test.db, &room.clock, &config).await.unwrap();
+        let after = verdict(&room).await;
+        assert_eq!((after.intact, after.head_seq), (true, 11), "{after:?}");
+        let page = room.call(&operator(), "list_audit", json!({})).await.unwrap();
+        let items = page["items"].as_array().unwrap();
+        assert_eq!((items.len(), &items[0]["operation"]), (6, &json!("remove_old_audit")));
+        // Somebody removes two more, and moves the base along.
+        let rows = store::audit::rows_after(&room.test.db, 0, 10).await.unwrap();
+        let record = store::audit::read(&rows[1]).unwrap();
+        let mut on = room.test.db.begin().await.unwrap();
+        store::audit::set_base(&mut on, &record.as_head()).await.unwrap();
+        store::audit::remove_until(&mut on, record.seq).await.unwrap();
+        on.commit().await.unwrap();
+        assert!(broken(&room).await.reason.contains("no record says"));
+    }
+}
