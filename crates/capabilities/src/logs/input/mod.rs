@@ -15,6 +15,7 @@
 //! - A file is read up to the length it had when it was opened.
 //! - Unpacking stops at [`Limits::unpacked_bytes`] and at [`Limits::ratio`].
 
+mod archive;
 mod batch;
 mod decode;
 mod fetch;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use opsroom_core::job::Progress;
 
 pub use batch::Batch;
+pub(in crate::logs) use decode::Content;
 pub use fetch::{RawLine, ReadLog, SourceRead};
 pub use folder::{find_logs, is_log_like};
 pub use order::in_time_order;
@@ -94,6 +96,14 @@ pub(crate) fn unpacked(
     decoded
         .map(|decoded| decoded.text)
         .map_err(|refusal| opsroom_core::Error::invalid(format!("it {}", refusal.0)))
+}
+
+/// What a packed log holds, for who wants the members of an archive one by one.
+///
+/// # Errors
+/// `Invalid` for what is packed in a way that is not read.
+pub(in crate::logs) fn content(log: Box<dyn Read + Send>, limits: &Limits) -> opsroom_core::Result<Content> {
+    decode::content(log, limits).map_err(|refusal| opsroom_core::Error::invalid(format!("it {}", refusal.0)))
 }
 
 /// How reading is watched and stopped.

@@ -1,5 +1,7 @@
 //! What a source is, by its first bytes.
 
+use super::archive::LZOP;
+
 /// How a source is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Packing {
@@ -9,6 +11,14 @@ pub(super) enum Packing {
     Gzip,
     /// Zstandard, of one or many frames.
     Zstd,
+    /// Snappy, in its framing format.
+    Snappy,
+    /// What lzop makes.
+    Lzop,
+    /// A zip archive.
+    Zip,
+    /// A tar archive that is not packed.
+    Tar,
     /// Something that is recognised and not read.
     Refused(&'static str),
 }
@@ -26,14 +36,29 @@ pub(super) enum Encoding {
     Utf16Big,
 }
 
-const REFUSED: [(&[u8], &str); 6] = [
+const REFUSED: [(&[u8], &str); 5] = [
     (b"BZh", "compressed with bzip2"),
     (b"\xfd7zXZ\0", "compressed with xz"),
-    (b"PK\x03\x04", "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x04\x22\x4d\x18", "compressed with lz4"),
     (b"LPKSHHRH", "a systemd journal"),
 ];
+
+impl Packing {
+    /// What it is called in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Packing::Plain => "text",
+            Packing::Gzip => "gzip",
+            Packing::Zstd => "zstd",
+            Packing::Snappy => "snappy",
+            Packing::Lzop => "lzop",
+            Packing::Zip => "zip",
+            Packing::Tar => "tar",
+            Packing::Refused(what) => what,
+        }
+    }
+}
 
 /// The packing of a source that begins with `head`.
 pub(super) fn packing(head: &[u8]) -> Packing {
@@ -43,6 +68,16 @@ pub(super) fn packing(head: &[u8]) -> Packing {
     let skippable = head.len() >= 4 && (head[0] & 0xf0) == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
     if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable {
         return Packing::Zstd;
+    }
+    for (magic, packing) in [
+        (&b"\xff\x06\0\0sNaPpY"[..], Packing::Snappy),
+        (LZOP.as_slice(), Packing::Lzop),
+        (b"PK\x03\x04".as_slice(), Packing::Zip),
+        (b"PK\x05\x06".as_slice(), Packing::Zip),
+    ] {
+        if head.starts_with(magic) {
+            return packing;
+        }
     }
     if let Some((_, what)) = REFUSED.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Packing::Refused(what);
@@ -64,7 +99,7 @@ pub(super) fn encoding(head: &[u8]) -> Encoding {
 /// and cut characters are everyday. Bytes that no terminal would print are not.
 pub(super) fn binary(head: &[u8]) -> Option<String> {
     if head.len() > 262 && &head[257..262] == b"ustar" {
-        return Some("is a tar archive: unpack it and give the folder".to_owned());
+        return Some("is a damaged tar archive".to_owned());
     }
     let control = head.iter().filter(|&&byte| is_control(byte)).count();
     // A few stray bytes are seen in real logs, a block of NULs after a crash too.
@@ -94,7 +129,9 @@ mod tests {
         assert_eq!(packing(&[0x1f, 0x8b, 8]), Packing::Gzip);
         assert_eq!(packing(&[0x28, 0xb5, 0x2f, 0xfd]), Packing::Zstd);
         assert_eq!(packing(&[0x5e, 0x2a, 0x4d, 0x18]), Packing::Zstd);
-        assert_eq!(packing(b"PK\x03\x04"), Packing::Refused("a zip archive"));
+        assert_eq!(packing(b"PK\x03\x04"), Packing::Zip);
+        assert_eq!(packing(b"\xff\x06\0\0sNaPpY"), Packing::Snappy);
+        assert_eq!(packing(b"\x89LZO\0\r\n\x1a\n"), Packing::Lzop);
         assert_eq!(packing(b""), Packing::Plain);
     }
 

@@ -12,7 +12,7 @@ use opsroom_analytics::parse::ParserConfig;
 use opsroom_core::{Clock, Error, Result};
 
 use super::batch::{Batch, Splitter};
-use super::decode::{self, Stream, decode};
+use super::decode::{self, Notes, Stream, decode};
 use super::fetch::{Place, ReadLog};
 use super::sniff::Packing;
 use super::spool::Spool;
@@ -91,6 +91,7 @@ struct Current {
     splitter: Splitter<Stream>,
     taken: Arc<AtomicU64>,
     packing: Packing,
+    notes: Notes,
     /// The length of the file when it was opened.
     length: Option<u64>,
     direct: bool,
@@ -238,6 +239,7 @@ impl LogReader {
         let read = self.log.sources.last_mut().expect("an open source is listed");
         read.lines = self.log.lines + 1 - read.first_line;
         let lines = read.lines;
+        self.log.warnings.extend(current.notes.taken().into_iter().map(|note| format!("{name}: {note}")));
         let cut = if current.splitter.cut() { ", and a last one that is cut was left out" } else { "" };
         match current.splitter.failure() {
             // One bad file among many that were found does not spoil the rest.
@@ -281,7 +283,7 @@ fn told(error: &io::Error) -> String {
 }
 
 fn broken(current: &Current, error: &io::Error) -> String {
-    let kind = if current.packing == Packing::Gzip { "gzip" } else { "zstd" };
+    let kind = current.packing.name();
     match error.kind() {
         io::ErrorKind::UnexpectedEof => format!("is truncated {kind}: it ends in the middle"),
         io::ErrorKind::InvalidInput if current.packing == Packing::Gzip => {
@@ -304,6 +306,7 @@ fn begin(source: &Source, limits: &Limits, first_line: u64) -> Result<(Current, 
         splitter: Splitter::new(decoded.text, limits.line_bytes, first_line, 0),
         taken,
         packing: decoded.packing,
+        notes: decoded.notes,
         length: raw.length,
         direct: decoded.direct,
         spooled: raw.once,

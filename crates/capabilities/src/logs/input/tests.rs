@@ -141,11 +141,134 @@ fn binaries_and_foreign_archives_are_refused_with_what_they_are() {
         |name: &str, content: &[u8]| read(vec![file(folder.path(), name, content)]).err().unwrap().message;
     let elf: Vec<u8> = (0..4000u32).map(|i| (i * 7 % 32) as u8).collect();
     assert!(message("elf.log", &elf).contains("binary"));
-    assert!(message("zip.log", b"PK\x03\x04....").contains("zip archive"));
+    assert!(message("log.xz", b"\xfd7zXZ\0....").contains("compressed with xz"));
     assert!(message("hidden.gz", &gzip(&elf)).contains("binary"));
     let mut tar = vec![b'a'; 600];
     tar[257..262].copy_from_slice(b"ustar");
-    assert!(message("logs.tar.gz", &gzip(&tar)).contains("tar archive"));
+    assert!(message("logs.tar.gz", &gzip(&tar)).contains("damaged tar archive"));
+}
+
+/// A tar archive of such members.
+fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, content) in members {
+        let mut head = [0u8; 512];
+        head[..name.len()].copy_from_slice(name.as_bytes());
+        head[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        head[148..156].copy_from_slice(b"        ");
+        head[156] = b'0';
+        head[257..263].copy_from_slice(b"ustar\0");
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        out.extend_from_slice(&head);
+        out.extend_from_slice(content);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.resize(out.len() + 1024, 0);
+    out
+}
+
+/// A zip archive of such members, deflated, with their sizes before or behind them.
+fn zip(members: &[(&str, &[u8])], behind: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, content) in members {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(content).unwrap();
+        let packed = encoder.finish().unwrap();
+        let mut sizes = crc32fast::hash(content).to_le_bytes().to_vec();
+        sizes.extend_from_slice(&(packed.len() as u32).to_le_bytes());
+        sizes.extend_from_slice(&(content.len() as u32).to_le_bytes());
+        out.extend_from_slice(b"PK\x03\x04\x14\0");
+        out.extend_from_slice(&[if behind { 8 } else { 0 }, 0, 8, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(if behind { &[0; 12] } else { &sizes });
+        out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(&packed);
+        if behind {
+            out.extend_from_slice(b"PK\x07\x08");
+            out.extend_from_slice(&sizes);
+        }
+    }
+    out.extend_from_slice(b"PK\x05\x06");
+    out.resize(out.len() + 18, 0);
+    out
+}
+
+#[test]
+fn archives_are_read_member_by_member_and_what_is_no_text_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let elf: Vec<u8> = (0..4000u32).map(|i| (i * 7 % 32) as u8).collect();
+    let old = gzip(b"three\nfour\n");
+    let members: [(&str, &[u8]); 4] =
+        [("a/one.log", b"one\ntwo"), ("a/core", &elf), ("a/.hidden", b"no\n"), ("a/old.log.gz", &old)];
+    let archives = [
+        ("logs.tar", tar(&members)),
+        ("logs.tgz", gzip(&tar(&members))),
+        ("logs.zip", zip(&members, false)),
+        ("logs2.zip", zip(&members, true)),
+    ];
+    for (name, content) in archives {
+        let (lines, mut log) = read(vec![file(folder.path(), name, &content)]).unwrap();
+        assert_eq!(lines, ["one", "two", "three", "four"], "{name}");
+        assert!(log.warnings[0].contains("its member a/core is binary"), "{name} {:?}", log.warnings);
+        assert_eq!(fetched(&mut log, &[2, 4]), ["two", "four"], "{name}");
+    }
+}
+
+#[test]
+fn a_broken_member_in_the_middle_and_a_truncated_archive_leave_what_is_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = gzip(&numbered(0..2_000));
+    let members: [(&str, &[u8]); 3] =
+        [("a.log", b"one\n"), ("b.log.gz", &broken[..broken.len() / 2]), ("c.log", b"last\n")];
+    for (name, content) in [("b.tar", tar(&members)), ("b.zip", zip(&members, true))] {
+        let (lines, log) = read(vec![file(folder.path(), name, &content)]).unwrap();
+        assert_eq!((lines[0].as_str(), lines.last().map(String::as_str)), ("one", Some("last")), "{name}");
+        assert!(log.warnings[0].contains("b.log.gz could not be read to its end"), "{:?}", log.warnings);
+        let cut = &content[..content.len() - 1_040];
+        let (lines, log) = read(vec![file(folder.path(), name, cut)]).unwrap();
+        assert_eq!(lines[0], "one");
+        assert!(!log.warnings.is_empty(), "{name}");
+    }
+    let mut wrong = zip(&[("a.log", b"one\ntwo\n"), ("b.log", b"three\n")], false);
+    wrong[14] ^= 1;
+    let (lines, log) = read(vec![file(folder.path(), "w.zip", &wrong)]).unwrap();
+    assert_eq!(lines, ["one", "two", "three"]);
+    assert!(log.warnings[0].contains("another checksum"), "{:?}", log.warnings);
+}
+
+#[test]
+fn archives_in_archives_end_somewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = zip(&[("a.log", b"deep\n")], false);
+    for depth in 0..5 {
+        archive = zip(&[("inner.zip", archive.as_slice()), ("b.log", b"x\n")], depth % 2 == 0);
+    }
+    let (lines, log) = read(vec![file(folder.path(), "nested.zip", &archive)]).unwrap();
+    assert!(lines.iter().all(|line| line == "x") && lines.len() == 3, "{lines:?}");
+    assert!(log.warnings[0].contains("inner.zip lies in more than 3 archives"), "{:?}", log.warnings);
+}
+
+#[test]
+fn what_lzop_and_snappy_packed_is_read() {
+    use base64::Engine;
+    let folder = tempfile::tempdir().unwrap();
+    // Of lzop 1.04.
+    let packed = base64::engine::general_purpose::STANDARD.decode(LZOP).unwrap();
+    let (lines, log) = read(vec![file(folder.path(), "t.lzo", &packed)]).unwrap();
+    let expected: Vec<String> = (0..40)
+        .map(|n| format!("2025-11-21 10:00:{n:02} INFO request req-{n} took {} ms", n * 7 % 90))
+        .collect();
+    assert_eq!((lines, log.warnings.len()), (expected.clone(), 0));
+    let mut wrong = packed.clone();
+    wrong[100] ^= 0x10;
+    let error = read(vec![file(folder.path(), "w.lzo", &wrong)]).err().unwrap();
+    assert!(error.message.contains("damaged lzop"), "{error}");
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(expected.join("\n").as_bytes()).unwrap();
+    let (lines, _) = read(vec![file(folder.path(), "t.sz", &encoder.into_inner().unwrap())]).unwrap();
+    assert_eq!(lines, expected);
 }
 
 #[test]
@@ -249,3 +372,14 @@ fn reading_stops_when_somebody_asks() {
     let error = read_batches(reader, |_| {}, |_| Ok(())).err().unwrap();
     assert_eq!(error.kind, Kind::Cancelled);
 }
+
+/// Forty lines, packed by lzop.
+const LZOP: &str = "\
+    iUxaTwANChoKEEAgoAlAAQUDAAABAACBpGd0hYAAAAAABXQubG9nVDkGUgAAB+cAAAHzAkoZSQwyMDI1LTExLTIxIDEwOjBo\
+    AAogSU5GTyByZXF1ZXN0fAAKLTAgdG9vayAwIG1zCjDBADEwwQAxoQY3NMEAMjDBADKiBjE0NMUAMzDFADOmBjIxNMUANDDF\
+    ADTFBjg0xQA1MMUANaYGMzU0xQA2MMUANqYGNDI0xQA3MMUAN8UGOTTFADgwxQA4pgY1NjTFADkwxQA5pgY2MzPGADEwMMUA\
+    Mck+NzTNBzEyzAfwPjTVBzEx1Qcx2T44NNkHMTHZBzHcPjTZBzEx2Qcx3D402QcxMdkHMd0+MTTdBzEx3QcxwT8yNOEHMTHh\
+    BzHFPzI05QcxMeUHMck/MzTpBzEx6QcxzT80NO0HMjHtBzLNPzU07QcyMe0HMs0/NTTtBzIx7QcyzT82NO0HMjHtBzLNPzc0\
+    8QcyMfEHMtE/NzT1BzIx9Qcy1T84NPUHMjH1BzL0PzN9DTIx8Qcy0D807QcyMe0HMs0/MTTtBzIx7QcyzT8yNO0HMzHtBzPN\
+    PzM07QczMe0HM80/MzTtBzMx7QczzT80NO0HMzHtBzPNPzU07QczMe0HM80/NTTtBzMx7QczzT82NO0HMzHtBzPNPzc05Q8z\
+    MfEHM9E/NzT1BzMx9Qcz1T84NPUHMyr0BwACc3QgcmVxLTM5IHRvb2sgMyBtcwoRAAAAAAAA";

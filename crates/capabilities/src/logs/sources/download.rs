@@ -17,7 +17,7 @@ use super::crc::Crc64;
 use super::model::{Object, check_key};
 use super::reader::ObjectStream;
 use super::{Reached, Sources};
-use crate::logs::input::{Limits, unpacked};
+use crate::logs::input::{Content, Limits, content};
 
 /// What came of one object.
 pub(super) enum Came {
@@ -80,9 +80,12 @@ pub(super) async fn bring(
     }
 }
 
-/// The name of what is in a packed file.
+/// The name of what is in a packed file; of an archive the name of its folder.
 fn unpacked_name(key: &str) -> String {
-    let endings = [".gz", ".zst", ".zstd", ".sz", ".snappy", ".lzo"];
+    let endings = [
+        ".tar.gz", ".tar.zst", ".tar.lzo", ".tgz", ".tar", ".zip", ".gz", ".zst", ".zstd", ".sz", ".snappy",
+        ".lzo",
+    ];
     let found =
         endings.iter().find_map(|ending| key.strip_suffix(ending)).filter(|name| !name.ends_with('/'));
     found.filter(|name| !name.is_empty()).unwrap_or(key).to_owned()
@@ -171,7 +174,36 @@ fn place(
     how: How,
 ) -> Result<u64> {
     let limits = Limits { unpacked_bytes: how.most, ..Limits::served() };
-    let mut from = if how.unpack { unpacked(from, &limits)? } else { from };
+    if !how.unpack {
+        return write(roots, path, from, how);
+    }
+    match content(from, &limits)? {
+        Content::Text(text) => write(roots, path, text, how),
+        Content::Archive(mut members) => {
+            let unread = |error: std::io::Error| {
+                Error::invalid(format!(
+                    "the archive cannot be read to its end: {error}; the members before are there"
+                ))
+            };
+            let mut bytes = 0;
+            while let Some((name, member)) = members.advance().map_err(unread)? {
+                check_key(&name)?;
+                let path = format!("{path}/{name}");
+                if how.replace || roots.open_read(&path).is_err() {
+                    bytes += write(roots, &path, member, How { most: how.most - bytes, ..how })?;
+                }
+            }
+            Ok(bytes)
+        }
+    }
+}
+
+fn write(
+    roots: &opsroom_core::files::Roots,
+    path: &str,
+    mut from: Box<dyn Read + Send>,
+    how: How,
+) -> Result<u64> {
     let mut file = roots.create(path)?;
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
@@ -200,11 +232,41 @@ fn place(
 mod tests {
     use super::*;
 
+    /// A zip archive of one empty member of this name.
+    fn zip(name: &str) -> Vec<u8> {
+        let mut out = b"PK\x03\x04\x14\0".to_vec();
+        out.extend_from_slice(&[0; 20]);
+        out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"PK\x05\x06");
+        out
+    }
+
+    #[test]
+    fn a_member_that_leads_out_of_its_folder_is_refused_zip_slip() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("root")).unwrap();
+        let roots = opsroom_core::files::Roots::new(&[folder.path().join("root")]).unwrap();
+        let how = How { replace: false, unpack: true, most: 1 << 20 };
+        let place = |name: &str| place(&roots, "a", Box::new(std::io::Cursor::new(zip(name))), how);
+        for name in ["../evil", "b/../../../evil", "b\\..\\..\\evil", "x\0y"] {
+            assert_eq!(place(name).unwrap_err().kind, Kind::Invalid, "{name}");
+        }
+        assert!(place("/evil").is_err() || !folder.path().join("evil").exists());
+        place("b/good").unwrap();
+        assert!(folder.path().join("root/a/b/good").exists());
+    }
+
     #[test]
     fn packed_files_lose_their_ending_and_nothing_else() {
-        for (key, name) in
-            [("a/x.log.gz", "a/x.log"), ("a/.gz", "a/.gz"), (".zst", ".zst"), ("a.log", "a.log")]
-        {
+        for (key, name) in [
+            ("a/x.log.gz", "a/x.log"),
+            ("a/.gz", "a/.gz"),
+            (".zst", ".zst"),
+            ("a.log", "a.log"),
+            ("a/b.tar.gz", "a/b"),
+        ] {
             assert_eq!(unpacked_name(key), name);
         }
     }
