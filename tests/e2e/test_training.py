@@ -192,6 +192,9 @@ class Training(unittest.TestCase):
                 told = room.request("GET", f"/training/status?run_id={run}", key=key)[1]["centralized"]
                 room.stop(signal.SIGKILL)
                 room.start()
+                after = room.request("GET", f"/training/status?run_id={run}", key=key)[1]["centralized"]
+                self.assertEqual(after["status"], "interrupted", after)
+                self.assertIn("start it again", after["error"])
                 status, model = room.request("GET", f"/models/details?model_path={told['checkpoint']}", key=key)
                 self.assertEqual(status, 200, model)
                 self.assertGreaterEqual(len(model["loss_history"]), told["current_epoch"])

@@ -58,12 +58,11 @@ fn parties(folder: &Path) -> Result<Vec<Dataset>, String> {
     let read = |name: &str| std::fs::read(folder.join(name)).map_err(|e| format!("{name}: {e}"));
     let vectors = read_event_vectors(&read("EventId2WordVecter.pickle")?).map_err(|e| e.to_string())?;
     let party = |number: usize| {
-        let array = |kind: &str| {
-            let name = format!("fedlog/{kind}_{number}.npy");
-            npy::read(&read(&name)?).map_err(|e| format!("{name}: {e}"))
-        };
-        dataset(&array("data")?, Some(&array("label")?), Some(&vectors), Padding::Dropped)
-            .map_err(|e| e.to_string())
+        let [rows, labels] = ["data", "label"].map(|kind| read(&format!("fedlog/{kind}_{number}.npy")));
+        let (rows, labels) = (rows?, labels?);
+        let party = npy::read(&rows)
+            .and_then(|rows| dataset(&rows, Some(&npy::read(&labels)?), Some(&vectors), Padding::Dropped));
+        party.map_err(|e| format!("party {number}: {e}"))
     };
     (0..PARTIES).map(party).collect()
 }

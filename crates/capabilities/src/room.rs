@@ -286,13 +286,16 @@ impl Room {
             logs.capability(),
             Detection::new(roots.clone())
                 .with_logs(logs.clone())
-                .learning(Learned::new(
-                    roots,
-                    config.detection.clone(),
-                    &config.data_dir,
-                    database.clone(),
-                    clock.clone(),
-                ))
+                .learning(
+                    Learned::new(
+                        roots,
+                        config.detection.clone(),
+                        &config.data_dir,
+                        database.clone(),
+                        clock.clone(),
+                    )
+                    .with_jobs(jobs.clone()),
+                )
                 .capability(),
             notifications.capability(),
             planning.capability(),

@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("identity", &["notifications"]),
     ("jobs", &[]),
     ("logs", &[]),
-    ("detection", &["logs"]),
+    ("detection", &["jobs", "logs"]),
     ("notifications", &[]),
     ("planning", &["notifications"]),
     ("secrets", &["identity"]),

@@ -1,10 +1,10 @@
 //! Datasets in LogRobust's layout: an array of event ids, an array of labels, vectors by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::dataset::{Builder, Dataset, Row};
+use super::dataset::{Builder, Dataset, MAX_LENGTH, MAX_ROWS, Row};
 use super::error::{ClassifyError, data};
-use super::foreign::npy::{NpyArray, Numbers};
+use super::foreign::npy::{Cell, NpyArray};
 
 /// What the id 0, which fills sequences up to one length, means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,28 +22,35 @@ const FILLER: &str = "0";
 /// The dataset of arrays. `vectors`, when given, must have every id; the filler may be absent, and is
 /// then all zeros.
 pub fn dataset(
-    sequences: &NpyArray,
-    labels: Option<&NpyArray>,
+    sequences: &NpyArray<'_>,
+    labels: Option<&NpyArray<'_>>,
     vectors: Option<&BTreeMap<String, Vec<f32>>>,
     padding: Padding,
 ) -> Result<Dataset, ClassifyError> {
     let [rows, length] = sequences.shape[..] else {
         return Err(data(format!("the sequences have the shape {:?}, expected two sizes", sequences.shape)));
     };
+    if rows > MAX_ROWS {
+        return Err(data(format!("there are {rows} sequences, at most {MAX_ROWS} are read")));
+    }
     let labels = labels.map(|labels| read_labels(labels, rows)).transpose()?;
-    let ids = ids(sequences)?;
-    let mut builder = Builder::default();
+    if length > MAX_LENGTH {
+        return Err(data(format!("the sequences have {length} events each, at most {MAX_LENGTH} are read")));
+    }
+    let mut ids = Ids { builder: Builder::default(), known: HashMap::new() };
     for row in 0..rows {
-        let row_ids = &ids[row * length..][..length];
-        let kept = row_ids.iter().filter(|id| padding == Padding::Kept || id.as_str() != FILLER);
-        let events: Vec<u32> = kept.map(|id| builder.event(id)).collect();
+        let mut events = Vec::new();
+        for step in 0..length {
+            events.extend(ids.event(sequences.cell(row * length + step)?, padding)?);
+        }
         if events.is_empty() {
             return Err(data(format!("row {row} holds nothing but the filler id {FILLER}")));
         }
+        events.shrink_to_fit();
         let anomalous = labels.as_ref().map(|labels| labels[row]);
-        builder.row(Row { events, anomalous, weight: 1.0 })?;
+        ids.builder.row(Row { events, anomalous, weight: 1.0 })?;
     }
-    let mut dataset = builder.dataset;
+    let mut dataset = ids.builder.dataset;
     if dataset.rows.is_empty() {
         return Err(data("the sequences have no rows"));
     }
@@ -53,32 +60,44 @@ pub fn dataset(
     Ok(dataset)
 }
 
-fn ids(sequences: &NpyArray) -> Result<Vec<String>, ClassifyError> {
-    match &sequences.items {
-        Numbers::Whole(items) => Ok(items.iter().map(i64::to_string).collect()),
-        Numbers::Text(items) => Ok(items.clone()),
-        Numbers::Real(items) => {
-            let whole = |&value: &f64| {
-                let id = (value.fract() == 0.0 && value.abs() < 9e15).then(|| (value as i64).to_string());
-                id.ok_or_else(|| data(format!("the sequences hold {value}, expected ids of events")))
-            };
-            items.iter().map(whole).collect()
+/// Events by the ids that an array has, one cell at a time.
+struct Ids {
+    builder: Builder,
+    known: HashMap<i64, u32>,
+}
+
+impl Ids {
+    /// The event of a cell; none for a filler that is left out.
+    fn event(&mut self, cell: Cell<'_>, padding: Padding) -> Result<Option<u32>, ClassifyError> {
+        let dropped = padding == Padding::Dropped;
+        let number = match cell {
+            Cell::Text(id) => {
+                return Ok((!dropped || id != FILLER).then(|| self.builder.event(&id)));
+            }
+            Cell::Whole(number) => number,
+            Cell::Real(value) if value.fract() == 0.0 && value.abs() < 9e15 => value as i64,
+            Cell::Real(value) => {
+                return Err(data(format!("the sequences hold {value}, expected ids of events")));
+            }
+        };
+        if dropped && number == 0 {
+            return Ok(None);
         }
+        let Self { builder, known } = self;
+        Ok(Some(*known.entry(number).or_insert_with(|| builder.event(&number.to_string()))))
     }
 }
 
-fn read_labels(labels: &NpyArray, rows: usize) -> Result<Vec<bool>, ClassifyError> {
-    let count: usize = labels.shape.iter().product();
-    if count != rows {
-        return Err(data(format!("there are {count} labels for {rows} sequences")));
+fn read_labels(labels: &NpyArray<'_>, rows: usize) -> Result<Vec<bool>, ClassifyError> {
+    if labels.len() != rows {
+        return Err(data(format!("there are {} labels for {rows} sequences", labels.len())));
     }
-    match &labels.items {
-        Numbers::Whole(items) => Ok(items.iter().map(|&label| label != 0).collect()),
-        Numbers::Real(items) if items.iter().all(|label| label.is_finite()) => {
-            Ok(items.iter().map(|&label| label != 0.0).collect())
-        }
+    let label = |row| match labels.cell(row)? {
+        Cell::Whole(label) => Ok(label != 0),
+        Cell::Real(label) if label.is_finite() => Ok(label != 0.0),
         _ => Err(data("the labels are no numbers, expected 0 for normal and another for an anomaly")),
-    }
+    };
+    (0..rows).map(label).collect()
 }
 
 /// Gives every event its vector; one that has none is named.
@@ -101,6 +120,10 @@ pub fn of_vectors(sequences: &[Vec<Vec<f32>>], width: usize) -> Result<Dataset, 
     let mut builder = Builder::default();
     let mut known: std::collections::HashMap<Vec<u32>, u32> = Default::default();
     for (row, sequence) in sequences.iter().enumerate() {
+        if sequence.len() > MAX_LENGTH {
+            let found = sequence.len();
+            return Err(data(format!("sequence {row} has {found} steps, at most {MAX_LENGTH} are read")));
+        }
         let mut events = Vec::with_capacity(sequence.len());
         for (step, vector) in sequence.iter().enumerate() {
             if vector.len() != width {
@@ -132,17 +155,28 @@ pub fn of_vectors(sequences: &[Vec<Vec<f32>>], width: usize) -> Result<Dataset, 
 #[cfg(test)]
 mod tests {
     use super::{Padding, dataset, of_vectors};
-    use crate::classify::foreign::npy::{NpyArray, Numbers};
+    use crate::classify::foreign::npy;
 
-    fn array(shape: &[usize], items: &[i64]) -> NpyArray {
-        NpyArray { shape: shape.to_vec(), items: Numbers::Whole(items.to_vec()) }
+    /// A file of 64-bit numbers, or of floats for `<f8`.
+    fn file(dtype: &str, shape: &str, items: &[[u8; 8]]) -> Vec<u8> {
+        let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(items.iter().flatten());
+        bytes
+    }
+
+    fn array(shape: &str, items: &[i64]) -> Vec<u8> {
+        file("<i8", shape, &items.iter().map(|item| item.to_le_bytes()).collect::<Vec<_>>())
     }
 
     #[test]
     fn fillers_are_dropped_or_kept_and_labels_above_zero_are_anomalies() {
-        let sequences = array(&[2, 3], &[5, 7, 0, 5, 0, 0]);
-        let labels = array(&[2], &[0, 3]);
+        let sequences = array("2, 3", &[5, 7, 0, 5, 0, 0]);
+        let labels = array("2,", &[0, 3]);
         let vectors = [("5".to_owned(), vec![1.0]), ("7".to_owned(), vec![2.0])].into();
+        let (sequences, labels) = (npy::read(&sequences).unwrap(), npy::read(&labels).unwrap());
         let data = dataset(&sequences, Some(&labels), Some(&vectors), Padding::Dropped).unwrap();
         assert_eq!(data.rows.iter().map(|r| r.events.len()).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(data.rows[1].anomalous, Some(true));
@@ -153,20 +187,23 @@ mod tests {
 
     #[test]
     fn misshapen_arrays_are_refused_by_what_is_wrong() {
-        let good = array(&[2, 1], &[5, 7]);
+        let good = array("2, 1", &[5, 7]);
         let vectors = [("5".to_owned(), vec![1.0])].into();
-        let drop = Padding::Dropped;
-        let real = NpyArray { shape: vec![1, 1], items: Numbers::Real(vec![f64::NAN]) };
-        for (result, part) in [
-            (dataset(&array(&[2], &[1, 2]), None, None, drop), "expected two sizes"),
-            (dataset(&good, Some(&array(&[3], &[0; 3])), None, drop), "3 labels for 2 sequences"),
-            (dataset(&good, None, Some(&vectors), drop), "no vector for the event ids 7"),
-            (dataset(&array(&[1, 2], &[0, 0]), None, None, drop), "nothing but the filler"),
-            (dataset(&array(&[0, 2], &[]), None, None, drop), "no rows"),
-            (dataset(&real, None, None, drop), "expected ids"),
+        let real = file("<f8", "1, 1", &[f64::NAN.to_le_bytes()]);
+        for (sequences, labels, vectors, part) in [
+            (array("2,", &[1, 2]), None, None, "expected two sizes"),
+            (good.clone(), Some(array("3,", &[0; 3])), None, "3 labels for 2 sequences"),
+            (good.clone(), None, Some(&vectors), "no vector for the event ids 7"),
+            (array("1, 2", &[0, 0]), None, None, "nothing but the filler"),
+            (array("0, 2", &[]), None, None, "no rows"),
+            (array("400000000, 0", &[]), None, None, "400000000 sequences"),
+            (array("0, 400000000", &[]), None, None, "at most 1000000"),
+            (real, None, None, "expected ids"),
         ] {
-            let error = result.unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
+            let labels = labels.as_ref().map(|labels| npy::read(labels).unwrap());
+            let sequences = npy::read(&sequences).unwrap();
+            let error = dataset(&sequences, labels.as_ref(), vectors, Padding::Dropped).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
         }
     }
 

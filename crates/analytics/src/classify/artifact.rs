@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::counts::CountRow;
-use super::dataset::Event;
+use super::dataset::{Event, MAX_EVENTS};
 use super::detector::{Detector, Method, Network};
 use super::error::{ClassifyError, file};
 use super::forest::{Forest, Node};
@@ -25,10 +25,18 @@ use crate::recurrent::train::Epoch;
 pub const VERSION: u32 = 2;
 /// The header's key.
 const KEY: &str = "opsroom";
-/// Bytes of a model, at most.
-const MAX_BYTES: usize = 1 << 30;
+/// Bytes of a model, at most. Read, it takes about three times as many.
+pub const MAX_BYTES: usize = 1 << 29;
 /// Parameters of a network that is read, at most.
-const MAX_PARAMETERS: usize = 100_000_000;
+const MAX_PARAMETERS: usize = MAX_BYTES / size_of::<f32>();
+/// Units of a network that is read, at most.
+const MAX_HIDDEN: usize = 4096;
+/// Layers of a network that is read, at most.
+const MAX_LAYERS: usize = 64;
+/// Lists of one kind (normal sequences, neighbours) that are read, at most.
+const MAX_LISTS: usize = 100_000;
+/// Trees that are read, at most.
+const MAX_TREES: usize = 10_000;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Header {
@@ -40,6 +48,12 @@ struct Header {
     network: Option<NetworkHeader>,
     provenance: Provenance,
     history: Vec<Epoch>,
+}
+
+/// The part of a header that every version has.
+#[derive(serde::Deserialize)]
+struct Version {
+    version: u64,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -145,7 +159,11 @@ impl Model {
         }
         // One entry alone: a map of several would come out in a different order each time.
         let header = HashMap::from([(KEY.to_owned(), header)]);
-        safetensors::serialize(views, Some(header)).map_err(|error| refuse(error.to_string()))
+        let bytes = safetensors::serialize(views, Some(header)).map_err(|error| refuse(error.to_string()))?;
+        match bytes.len() {
+            0..=MAX_BYTES => Ok(bytes),
+            size => Err(refuse(format!("it has {size} bytes, and one of more than {MAX_BYTES} is not read"))),
+        }
     }
 
     /// The model of a file's content.
@@ -157,10 +175,8 @@ impl Model {
             .map_err(|error| refuse(format!("it is not a safetensors file: {error}")))?;
         let header = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
         let header = header.ok_or_else(|| refuse("its header does not say that it is one of ours"))?;
-        let version = serde_json::from_str::<serde_json::Value>(header)
-            .ok()
-            .and_then(|header| header.get("version")?.as_u64())
-            .ok_or_else(|| refuse("its header has no version"))?;
+        let version = serde_json::from_str::<Version>(header);
+        let Version { version } = version.map_err(|_| refuse("its header has no version"))?;
         if version != u64::from(VERSION) {
             return Err(refuse(format!("its format is version {version}, this program reads {VERSION}")));
         }
@@ -262,6 +278,9 @@ impl File<'_> {
     fn raw_lists(&self, name: &str) -> Result<Vec<Vec<u32>>, ClassifyError> {
         let items = self.items(&format!("{name}.items"), Dtype::U32, u32::from_le_bytes)?;
         let ends = self.items(&format!("{name}.ends"), Dtype::U32, u32::from_le_bytes)?;
+        if ends.len() > MAX_LISTS {
+            return Err(refuse(format!("array `{name}.ends` has {} lists, at most {MAX_LISTS}", ends.len())));
+        }
         let (mut lists, mut start) = (Vec::with_capacity(ends.len()), 0);
         for end in ends {
             let list = items.get(start..end as usize);
@@ -273,6 +292,9 @@ impl File<'_> {
 
     fn space(&self, header: SpaceHeader) -> Result<EventSpace, ClassifyError> {
         let SpaceHeader { events, source, width, scale } = header;
+        if events.len() > MAX_EVENTS {
+            return Err(refuse(format!("it knows {} events, at most {MAX_EVENTS}", events.len())));
+        }
         let count = events.len().checked_mul(width).filter(|_| width > 0 && scale.is_finite());
         let count = count.ok_or_else(|| refuse("its vectors have no sensible size"))?;
         let table = self.floats("space.table", count)?;
@@ -311,19 +333,22 @@ impl File<'_> {
     fn network(&self, header: NetworkHeader, width: Option<usize>) -> Result<Network, ClassifyError> {
         let ClassifierShape { input, hidden, layers, classes, slope, .. } = header.shape;
         let sizes = [input, hidden, layers, header.max_length];
-        let about = input.checked_add(hidden).and_then(|sum| sum.checked_mul(hidden)?.checked_mul(32));
-        let about = about.and_then(|one| one.checked_mul(layers));
-        if sizes.contains(&0)
-            || classes != 2
-            || !slope.is_finite()
-            || about.is_none_or(|n| n > MAX_PARAMETERS)
-        {
+        let fits = hidden <= MAX_HIDDEN && layers <= MAX_LAYERS && input <= MAX_PARAMETERS / 8;
+        if sizes.contains(&0) || classes != 2 || !slope.is_finite() || !fits {
             return Err(refuse(format!("its network has impossible sizes: {:?}", header.shape)));
         }
         if width.is_some_and(|width| width != input) {
             return Err(refuse(format!("its network reads {input} numbers, its vectors have {width:?}")));
         }
         let net = Classifier::new(header.shape);
+        // The arrays are there, and of these sizes, before room for the parameters is taken.
+        for tensor in net.layout().tensors() {
+            let found = self.tensors.tensor(&tensor.name).ok().map(|found| found.data().len());
+            if found != Some(size_of::<f32>() * tensor.shape().iter().product::<usize>()) {
+                let (name, wanted) = (&tensor.name, tensor.shape());
+                return Err(refuse(format!("array `{name}` is not there with the sizes {wanted:?}")));
+            }
+        }
         let mut parameters = vec![0.0; net.layout().len()];
         for tensor in net.layout().tensors() {
             let values = self.floats(&tensor.name, tensor.shape().iter().product())?;
@@ -347,6 +372,9 @@ impl File<'_> {
             sides: (sides[2 * at], sides[2 * at + 1]),
             share: shares[at],
         };
+        if ends.len() > MAX_TREES {
+            return Err(refuse(format!("it has {} trees, at most {MAX_TREES}", ends.len())));
+        }
         let (mut trees, mut start) = (Vec::new(), 0);
         for end in ends {
             let end = end as usize;

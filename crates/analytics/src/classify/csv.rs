@@ -17,6 +17,12 @@ use super::error::ClassifyError;
 
 /// Bytes of one record, at most.
 const MAX_RECORD: usize = 32 << 20;
+/// Commas of one record, at most.
+const MAX_COMMAS: usize = 1_000_000;
+/// Bytes of memory that the labels of a raw log take, at most.
+const MAX_LABELS: usize = 1 << 30;
+/// Bytes that one label takes beside its session's id, with the room that a table of them keeps free.
+const LABEL: usize = 80;
 
 /// The records of a table, one at a time.
 struct Records<R> {
@@ -62,6 +68,9 @@ impl<R: BufRead> Records<R> {
             }
             let text = std::str::from_utf8(&record).map_err(|_| self.error("the text is not UTF-8"))?;
             let text = text.trim_start_matches('\u{feff}').trim_end_matches(['\n', '\r']);
+            if text.bytes().filter(|&byte| byte == b',').count() > MAX_COMMAS {
+                return Err(self.error(format!("the record has more than {MAX_COMMAS} commas")));
+            }
             if !text.is_empty() {
                 return Ok(Some(fields(text)));
             }
@@ -108,7 +117,8 @@ pub fn read_sequences(reader: impl BufRead) -> Result<Dataset, ClassifyError> {
         let Some(ids) = field(sequence) else {
             return Err(records.error(format!("the record has {} fields, too few", fields.len())));
         };
-        let events: Vec<u32> = ids.split_ascii_whitespace().map(|id| builder.event(id)).collect();
+        let events = builder.events(ids.split_ascii_whitespace());
+        let events = events.map_err(|error| records.error(error.to_string()))?;
         if events.is_empty() {
             return Err(records.error("the sequence has no events"));
         }
@@ -163,11 +173,15 @@ pub fn read_labels(reader: impl BufRead) -> Result<Labels, ClassifyError> {
         return Err(records.error(format!("{expected}; the header has: {found:.200}")));
     };
     let (mut sessions, mut lines) = (HashMap::new(), HashMap::new());
+    let mut left = MAX_LABELS;
     while let Some(fields) = records.next()? {
         let (Some(place), Some(label)) = (fields.get(place), fields.get(label)) else {
             return Err(records.error(format!("the record has {} fields, too few", fields.len())));
         };
         let (place, label) = (place.trim(), label.trim());
+        left = left.checked_sub(LABEL + place.len()).ok_or_else(|| {
+            records.error(format!("the labels up to here take all the {MAX_LABELS} bytes of memory they may"))
+        })?;
         let normal = ["", "0", "-", "normal"].iter().any(|word| label.eq_ignore_ascii_case(word));
         if session.is_some() {
             sessions.insert(place.to_owned(), !normal);

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::error::{ClassifyError, data};
+use super::text;
 
 /// Rows of one dataset, at most.
 pub const MAX_ROWS: usize = 20_000_000;
@@ -15,6 +16,8 @@ pub const MAX_ROWS: usize = 20_000_000;
 pub const MAX_LENGTH: usize = 1_000_000;
 /// Distinct events of one dataset, at most.
 pub const MAX_EVENTS: usize = 200_000;
+/// Bytes of memory that one dataset takes, at most.
+pub const MAX_MEMORY: usize = 1 << 30;
 
 /// A kind of log line.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -98,6 +101,12 @@ impl Dataset {
         *self = builder.dataset;
     }
 
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        let rows: usize = self.rows.iter().map(Row::memory).sum();
+        self.events.iter().map(Event::memory).sum::<usize>() + rows + size_of_val(&self.times[..])
+    }
+
     /// The labelled rows alone.
     pub fn labelled(&self) -> impl Iterator<Item = (&Row, bool)> {
         self.rows.iter().filter_map(|row| row.anomalous.map(|label| (row, label)))
@@ -171,11 +180,6 @@ impl Dataset {
         description
     }
 
-    /// The sequences of this dataset by event ids: what [`Dataset::overlap`] compares.
-    fn sequences(&self) -> HashSet<Vec<&str>> {
-        self.rows.iter().map(|row| self.ids(row)).collect()
-    }
-
     /// A row by event ids.
     pub fn ids(&self, row: &Row) -> Vec<&str> {
         row.events.iter().map(|&event| self.events[event as usize].id.as_str()).collect()
@@ -183,8 +187,9 @@ impl Dataset {
 
     /// For each row, whether `other` has the same sequence: such rows say little about new data.
     pub fn overlap(&self, other: &Self) -> Vec<bool> {
-        let known = other.sequences();
-        self.rows.iter().map(|row| known.contains(&self.ids(row))).collect()
+        // By hashes: lists of ids would take several times the memory of the rows.
+        let known: HashSet<u64> = other.rows.iter().map(|row| sequence_hash(other, row)).collect();
+        self.rows.iter().map(|row| known.contains(&sequence_hash(self, row))).collect()
     }
 
     /// Checks that the dataset can be learnt from: rows of both labels, and no empty sequence.
@@ -231,10 +236,32 @@ impl Description {
     }
 }
 
+/// The hash of a row's events by their ids, so that it is the same over any events.
+pub(super) fn sequence_hash(dataset: &Dataset, row: &Row) -> u64 {
+    text::hash(b'q', &dataset.ids(row).join("\0"))
+}
+
+impl Event {
+    /// About how many bytes of memory it takes, with the index that finds it.
+    fn memory(&self) -> usize {
+        let vector = self.vector.as_ref().map_or(0, |vector| size_of_val(&vector[..]));
+        2 * self.id.len() + self.template.as_ref().map_or(0, String::len) + vector + 128
+    }
+}
+
+impl Row {
+    /// About how many bytes of memory it takes.
+    fn memory(&self) -> usize {
+        size_of::<Self>() + 16 + self.events.capacity() * size_of::<u32>()
+    }
+}
+
 /// Builds a dataset row by row, numbering events as they come.
 #[derive(Default)]
 pub struct Builder {
     places: HashMap<String, u32>,
+    /// Bytes of memory that were taken so far.
+    taken: usize,
     /// What was built so far.
     pub dataset: Dataset,
 }
@@ -243,7 +270,8 @@ impl Builder {
     /// A builder that goes on with a dataset.
     pub fn over(dataset: Dataset) -> Self {
         let ids = dataset.events.iter().enumerate();
-        Self { places: ids.map(|(place, event)| (event.id.clone(), place as u32)).collect(), dataset }
+        let places = ids.map(|(place, event)| (event.id.clone(), place as u32)).collect();
+        Self { places, taken: dataset.memory(), dataset }
     }
 
     /// The place of the event of an id, added if new.
@@ -253,8 +281,32 @@ impl Builder {
         }
         let place = self.dataset.events.len() as u32;
         self.places.insert(id.to_owned(), place);
-        self.dataset.events.push(Event { id: id.to_owned(), ..Event::default() });
+        let event = Event { id: id.to_owned(), ..Event::default() };
+        self.taken += event.memory();
+        self.dataset.events.push(event);
         place
+    }
+
+    /// The places of the events of these ids, within the limits of a row.
+    pub fn events<'a>(&mut self, ids: impl Iterator<Item = &'a str>) -> Result<Vec<u32>, ClassifyError> {
+        let mut events = Vec::new();
+        for id in ids {
+            if events.len() == MAX_LENGTH {
+                let number = self.dataset.rows.len();
+                return Err(data(format!("row {number} has more than {MAX_LENGTH} events, the most of one")));
+            }
+            events.push(self.event(id));
+            self.check_events()?;
+        }
+        events.shrink_to_fit();
+        Ok(events)
+    }
+
+    fn check_events(&self) -> Result<(), ClassifyError> {
+        if self.dataset.events.len() > MAX_EVENTS {
+            return Err(data(format!("the data have more than {MAX_EVENTS} distinct events")));
+        }
+        Ok(())
     }
 
     /// The place of an event of another dataset, whose text and vector are taken where ours has none.
@@ -275,8 +327,13 @@ impl Builder {
         if self.dataset.rows.len() == MAX_ROWS {
             return Err(data(format!("the data have more than {MAX_ROWS} rows")));
         }
-        if self.dataset.events.len() > MAX_EVENTS {
-            return Err(data(format!("the data have more than {MAX_EVENTS} distinct events")));
+        self.check_events()?;
+        self.taken += row.memory();
+        if self.taken > MAX_MEMORY {
+            return Err(data(format!(
+                "the first {} rows take all the {MAX_MEMORY} bytes of memory that data may: give a part of them",
+                self.dataset.rows.len()
+            )));
         }
         self.dataset.rows.push(row);
         Ok(())
@@ -285,7 +342,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use super::{Builder, Dataset, Row};
+    use super::{Builder, Dataset, MAX_EVENTS, MAX_MEMORY, Row};
 
     fn dataset(rows: &[(&str, Option<bool>)]) -> Dataset {
         let mut builder = Builder::default();
@@ -314,6 +371,19 @@ mod tests {
         assert_eq!((described.duplicates, described.contradictions, described.events), (3, 1, 4));
         assert_eq!((described.longest, described.anomaly_share), (2, Some(0.4)));
         assert!(described.warnings.iter().any(|w| w.contains("labelled both ways")));
+    }
+
+    #[test]
+    fn rows_that_take_all_the_memory_of_a_dataset_are_refused() {
+        // Room that is set aside and never touched.
+        let row = || Row { events: Vec::with_capacity(MAX_MEMORY / 8), anomalous: None, weight: 1.0 };
+        let mut builder = Builder::default();
+        builder.row(row()).unwrap();
+        let error = builder.row(row()).unwrap_err().to_string();
+        assert!(error.contains("the first 1 rows take all"), "{error}");
+        let ids: Vec<String> = (0..=MAX_EVENTS).map(|id| id.to_string()).collect();
+        let error = Builder::default().events(ids.iter().map(String::as_str)).unwrap_err().to_string();
+        assert!(error.contains("distinct events"), "{error}");
     }
 
     #[test]

@@ -202,12 +202,21 @@ impl Detector {
 
     /// The probability of an anomaly for each sequence. `table` holds the vectors of all places;
     /// `known` of them are known events, and the cheap methods count the others together.
-    pub fn probabilities(&self, sequences: &[Vec<u32>], table: &[f32], known: usize) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// `Cancelled` when `stop` says so, and for what would take too much memory.
+    pub fn probabilities(
+        &self,
+        sequences: &[Vec<u32>],
+        table: &[f32],
+        known: usize,
+        stop: Stop<'_>,
+    ) -> Result<Vec<f64>, ClassifyError> {
         match self {
-            Self::Network(network) => network.probabilities(sequences, table),
-            Self::Tree(forest) => by_counts(sequences, known, |counts| forest.probability(counts)),
-            Self::Linear(linear) => by_counts(sequences, known, |counts| linear.probability(counts)),
-            Self::Nearest(nearest) => by_counts(sequences, known, |counts| nearest.probability(counts)),
+            Self::Network(network) => network.probabilities(sequences, table, stop),
+            Self::Tree(forest) => by_counts(sequences, known, stop, |counts| forest.probability(counts)),
+            Self::Linear(linear) => by_counts(sequences, known, stop, |counts| linear.probability(counts)),
+            Self::Nearest(nearest) => by_counts(sequences, known, stop, |counts| nearest.probability(counts)),
         }
     }
 }
@@ -218,7 +227,12 @@ pub fn known_counts(places: &[u32], known: usize) -> Counts {
 }
 
 /// Answers for equal counts once, on all threads.
-fn by_counts(sequences: &[Vec<u32>], known: usize, answer: impl Fn(&Counts) -> f64 + Sync) -> Vec<f64> {
+fn by_counts(
+    sequences: &[Vec<u32>],
+    known: usize,
+    stop: Stop<'_>,
+    answer: impl Fn(&Counts) -> f64 + Sync,
+) -> Result<Vec<f64>, ClassifyError> {
     let mut numbers: HashMap<Counts, usize> = HashMap::new();
     let number_of: Vec<usize> = sequences
         .iter()
@@ -229,9 +243,17 @@ fn by_counts(sequences: &[Vec<u32>], known: usize, answer: impl Fn(&Counts) -> f
         .collect();
     let mut distinct: Vec<(Counts, usize)> = numbers.into_iter().collect();
     distinct.sort_by_key(|(_, number)| *number);
-    let answers: Vec<f64> = distinct.par_iter().map(|(counts, _)| answer(counts)).collect();
-    number_of.into_iter().map(|number| answers[number]).collect()
+    let answer = |(counts, _): &(Counts, usize)| (!stop()).then(|| answer(counts));
+    let answers: Option<Vec<f64>> = distinct.par_iter().map(answer).collect();
+    let answers = answers.ok_or(ClassifyError::Cancelled)?;
+    Ok(number_of.into_iter().map(|number| answers[number]).collect())
 }
+
+/// Says whether work that goes on for long is to end; asked often, from any thread.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// Bytes that the longest sequence takes in a network, and bytes that all events do, at most.
+const MAX_MEMORY: usize = 1 << 30;
 
 impl Network {
     /// Trains a network on `rows` over the events of `space`.
@@ -265,14 +287,45 @@ impl Network {
         Ok((network, trained.history))
     }
 
-    fn probabilities(&self, sequences: &[Vec<u32>], table: &[f32]) -> Vec<f64> {
-        self.scored(sequences, table, false).into_iter().map(|(logits, _)| softmax(&logits)[1]).collect()
+    fn probabilities(
+        &self,
+        sequences: &[Vec<u32>],
+        table: &[f32],
+        stop: Stop<'_>,
+    ) -> Result<Vec<f64>, ClassifyError> {
+        let scored = self.scored(sequences, table, false, stop)?;
+        Ok(scored.into_iter().map(|(logits, _)| softmax(&logits)[1]).collect())
     }
 
     /// The logits of each sequence, and the attention share of each step if `explain`.
-    pub fn scored(&self, sequences: &[Vec<u32>], table: &[f32], explain: bool) -> Vec<(Vec<f32>, Vec<f32>)> {
+    ///
+    /// # Errors
+    /// `Cancelled` when `stop` says so; for a sequence, or events, that would take too much memory.
+    #[expect(clippy::type_complexity, reason = "a pair of lists needs no name of its own")]
+    pub fn scored(
+        &self,
+        sequences: &[Vec<u32>],
+        table: &[f32],
+        explain: bool,
+        stop: Stop<'_>,
+    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>, ClassifyError> {
         let read: Vec<&[u32]> = sequences.iter().map(|s| &s[..s.len().min(self.max_length)]).collect();
-        let scored = Scorer::new(&self.net, &self.parameters, table).score(&read, explain);
-        scored.into_iter().map(|scored| (scored.logits, scored.shares)).collect()
+        let hidden = self.net.shape().hidden;
+        let longest = read.iter().map(|sequence| sequence.len()).max().unwrap_or(0);
+        let events = table.len() / self.net.shape().input.max(1);
+        for (many, each, what) in [
+            (longest, self.net.step_memory::<f32>(), "events in one sequence"),
+            (events, self.net.event_memory::<f32>(), "distinct events"),
+        ] {
+            let most = MAX_MEMORY / each;
+            if many > most {
+                return Err(ClassifyError::Model(format!(
+                    "there are {many} {what}, and a network of {hidden} hidden units takes at most {most}"
+                )));
+            }
+        }
+        let scored = Scorer::new(&self.net, &self.parameters, table).score_until(&read, explain, stop);
+        let scored = scored.ok_or(ClassifyError::Cancelled)?;
+        Ok(scored.into_iter().map(|scored| (scored.logits, scored.shares)).collect())
     }
 }

@@ -166,7 +166,7 @@ pub fn local_update(
     rows: &Dataset,
     watch: &mut dyn FnMut(f64) -> ControlFlow<()>,
 ) -> Result<Update, ClassifyError> {
-    let places: Places = places_of(task.space, rows);
+    let places: Places = places_of(task.space, rows)?;
     let net = task.config.net(task.space.width);
     let settings = &task.config.training;
     let examples = places.examples(task.config.max_length);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use sha2::{Digest, Sha256};
 
 use super::dataset::Dataset;
-use super::detector::{Detector, Method, Network, NetworkConfig, Places, Progress};
+use super::detector::{Detector, Method, Network, NetworkConfig, Places, Progress, Stop};
 use super::error::{ClassifyError, data};
 use super::model::{Candidate, Model, Provenance, sequence_hashes, shift};
 use super::nearest::Normals;
@@ -135,7 +135,8 @@ fn unseen_rows(judged: &Dataset, fitted: &Dataset) -> Dataset {
 
 /// What a model says of labelled rows, as balanced as the rows it was fitted on.
 fn judge(model: &Model, rows: &Dataset) -> Result<Vec<Judged>, ClassifyError> {
-    let probabilities = model.probabilities(&model.translate(rows)?);
+    let never: Stop<'_> = &|| false;
+    let probabilities = model.probabilities(&model.translate(rows, never)?, never)?;
     let judged = rows.rows.iter().zip(probabilities).filter_map(|(row, score)| {
         // Probabilities are compared at even odds and moved to the expected share afterwards.
         let score = shift(score, model.training_share, 0.5);
@@ -175,11 +176,11 @@ fn fit_one(
         (0..training.rows.len()).filter(|&row| training.rows[row].anomalous.is_some()).collect();
     let labelled = training.select(&places);
     let space = EventSpace::fit(&labelled)?;
-    let rows = places_of(&space, &labelled);
+    let rows = places_of(&space, &labelled)?;
     let seed = config.network.training.seed;
     let (detector, history) = match method {
         Method::Network => {
-            let validation = places_of(&space, validation);
+            let validation = places_of(&space, validation)?;
             let (network, history) = Network::fit(&config.network, &space, &rows, &validation, watch)?;
             (Detector::Network(network), history)
         }
@@ -226,8 +227,8 @@ fn assemble(
 
 /// The labelled rows of a dataset over the places of a space; events that are not known are left out.
 /// (Of a federation, each party does this by itself.)
-pub(super) fn places_of(space: &EventSpace, dataset: &Dataset) -> Places {
-    let relations = space.relate(dataset);
+pub(super) fn places_of(space: &EventSpace, dataset: &Dataset) -> Result<Places, ClassifyError> {
+    let relations = space.relate(dataset, &|| false)?;
     let mut places = Places::default();
     for (row, anomalous) in dataset.labelled() {
         let known = row.events.iter().filter_map(|&event| relations[event as usize].place());
@@ -235,7 +236,7 @@ pub(super) fn places_of(space: &EventSpace, dataset: &Dataset) -> Places {
         places.anomalous.push(anomalous);
         places.weights.push(row.weight);
     }
-    places
+    Ok(places)
 }
 
 /// The SHA-256 of a dataset's rows: ids, labels and weights in their order.

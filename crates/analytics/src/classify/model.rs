@@ -4,12 +4,11 @@
 //! training rows; the model moves it to the share of anomalies that is expected where it will be used
 //! (Saerens, Latinne and Decaestecker 2002) and calls a sequence anomalous from one half on.
 
-use super::dataset::{Dataset, Row};
-use super::detector::{Detector, Method};
+use super::dataset::{Dataset, Row, sequence_hash};
+use super::detector::{Detector, Method, Stop};
 use super::error::{ClassifyError, data};
 use super::nearest::Normals;
 use super::space::{EventSpace, Relation};
-use super::text;
 use crate::recurrent::train::Epoch;
 
 /// A method's figures when methods were compared.
@@ -91,11 +90,14 @@ impl Model {
     }
 
     /// The dataset in the places of this model.
-    pub fn translate(&self, dataset: &Dataset) -> Result<Translated, ClassifyError> {
+    ///
+    /// # Errors
+    /// When they do not fit, or `stop` says so.
+    pub fn translate(&self, dataset: &Dataset, stop: Stop<'_>) -> Result<Translated, ClassifyError> {
         let Some(space) = &self.space else {
             return self.translate_vectors(dataset);
         };
-        let relations = space.relate(dataset);
+        let relations = space.relate(dataset, stop)?;
         let known = space.events.len();
         let mut table = space.table.clone();
         let mut places = Vec::with_capacity(relations.len());
@@ -147,9 +149,13 @@ impl Model {
     }
 
     /// The probability that each row is an anomaly, at the expected share.
-    pub fn probabilities(&self, translated: &Translated) -> Vec<f64> {
-        let raw = self.detector.probabilities(&translated.sequences, &translated.table, translated.known);
-        raw.into_iter().map(|p| shift(p, self.training_share, self.expected_share)).collect()
+    ///
+    /// # Errors
+    /// Those of [`Detector::probabilities`].
+    pub fn probabilities(&self, translated: &Translated, stop: Stop<'_>) -> Result<Vec<f64>, ClassifyError> {
+        let Translated { sequences, table, known, .. } = translated;
+        let raw = self.detector.probabilities(sequences, table, *known, stop)?;
+        Ok(raw.into_iter().map(|p| shift(p, self.training_share, self.expected_share)).collect())
     }
 
     /// Whether a row of `dataset` has a sequence that training had.
@@ -164,10 +170,6 @@ pub fn sequence_hashes(dataset: &Dataset) -> Vec<u64> {
     hashes.sort_unstable();
     hashes.dedup();
     hashes
-}
-
-fn sequence_hash(dataset: &Dataset, row: &Row) -> u64 {
-    text::hash(b'q', &dataset.ids(row).join("\0"))
 }
 
 /// A probability under one share of anomalies, moved to another.

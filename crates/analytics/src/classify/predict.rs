@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::counts::Counts;
 use super::dataset::Dataset;
-use super::detector::{Detector, known_counts};
+use super::detector::{Detector, Stop, known_counts};
 use super::error::{ClassifyError, data};
 use super::model::{Model, Translated};
 use super::report::Report;
@@ -102,10 +102,26 @@ pub struct Evaluation {
 
 impl Model {
     /// Says of every row whether it is an anomaly; and why, if `explain`.
+    ///
+    /// # Errors
+    /// When the model and the data do not fit.
     pub fn predict(&self, dataset: &Dataset, explain: bool) -> Result<Vec<Verdict>, ClassifyError> {
-        let translated = self.translate(dataset)?;
-        let probabilities = self.probabilities(&translated);
-        let mut reasons = if explain { self.reasons(&translated) } else { BTreeMap::new() };
+        self.predict_until(dataset, explain, &|| false)
+    }
+
+    /// As [`Model::predict`], until `stop` says so.
+    ///
+    /// # Errors
+    /// `Cancelled` then, and those of [`Model::predict`].
+    pub fn predict_until(
+        &self,
+        dataset: &Dataset,
+        explain: bool,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Verdict>, ClassifyError> {
+        let translated = self.translate(dataset, stop)?;
+        let probabilities = self.probabilities(&translated, stop)?;
+        let mut reasons = if explain { self.reasons(&translated, stop)? } else { BTreeMap::new() };
         let mut verdicts = Vec::with_capacity(probabilities.len());
         for (row, probability) in probabilities.into_iter().enumerate() {
             let places = &translated.sequences[row];
@@ -133,19 +149,23 @@ impl Model {
     fn reasons<'t>(
         &self,
         translated: &'t Translated,
-    ) -> BTreeMap<&'t [u32], (Vec<(u32, f64)>, Option<NearestNormal>)> {
+        stop: Stop<'_>,
+    ) -> Result<BTreeMap<&'t [u32], (Vec<(u32, f64)>, Option<NearestNormal>)>, ClassifyError> {
         let mut distinct: Vec<&[u32]> = translated.sequences.iter().map(|s| &s[..]).collect();
         distinct.sort_unstable();
         distinct.dedup();
         let attention = match &self.detector {
             Detector::Network(network) => {
                 let sequences: Vec<Vec<u32>> = distinct.iter().map(|s| s.to_vec()).collect();
-                network.scored(&sequences, &translated.table, true)
+                network.scored(&sequences, &translated.table, true, stop)?
             }
             _ => Vec::new(),
         };
         let mut reasons = BTreeMap::new();
         for (at, places) in distinct.into_iter().enumerate() {
+            if stop() {
+                return Err(ClassifyError::Cancelled);
+            }
             let counts = known_counts(places, translated.known);
             let weights = match &self.detector {
                 Detector::Network(_) => shares_by_place(places, &attention[at].1),
@@ -155,7 +175,7 @@ impl Model {
             };
             reasons.insert(places, (weights, self.nearest_normal(&counts)));
         }
-        reasons
+        Ok(reasons)
     }
 
     fn nearest_normal(&self, counts: &Counts) -> Option<NearestNormal> {
@@ -202,8 +222,19 @@ impl Model {
     }
 
     /// Judges the model on the labelled rows of `dataset`.
+    ///
+    /// # Errors
+    /// When they do not fit, or no row has a label.
     pub fn evaluate(&self, dataset: &Dataset) -> Result<Evaluation, ClassifyError> {
-        let probabilities = self.probabilities(&self.translate(dataset)?);
+        self.evaluate_until(dataset, &|| false)
+    }
+
+    /// As [`Model::evaluate`], until `stop` says so.
+    ///
+    /// # Errors
+    /// `Cancelled` then, and those of [`Model::evaluate`].
+    pub fn evaluate_until(&self, dataset: &Dataset, stop: Stop<'_>) -> Result<Evaluation, ClassifyError> {
+        let probabilities = self.probabilities(&self.translate(dataset, stop)?, stop)?;
         let (mut rows, mut unseen, mut loss, mut total) = (Vec::new(), Vec::new(), 0.0, 0.0);
         for (row, &score) in dataset.rows.iter().zip(&probabilities) {
             let Some(positive) = row.anomalous else { continue };

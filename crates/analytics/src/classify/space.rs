@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::dataset::{Dataset, Event};
+use super::detector::Stop;
 use super::error::{ClassifyError, data};
 use super::text::{TextModel, WIDTH, id_vector};
 
@@ -117,7 +118,10 @@ impl EventSpace {
     }
 
     /// What each event of `dataset` is to the model.
-    pub fn relate(&self, dataset: &Dataset) -> Vec<Relation> {
+    ///
+    /// # Errors
+    /// `Cancelled` when `stop` says so.
+    pub fn relate(&self, dataset: &Dataset, stop: Stop<'_>) -> Result<Vec<Relation>, ClassifyError> {
         let ids = self.events.iter().enumerate();
         let places: HashMap<&str, u32> = ids.map(|(at, event)| (event.id.as_str(), at as u32)).collect();
         // Likeness is that of whole vectors.
@@ -125,8 +129,9 @@ impl EventSpace {
         let whole: Vec<f32> = whole.map(|(value, center)| value + center).collect();
         let texts = self.texts_of_given(dataset);
         let relate = |event: &Event| match places.get(event.id.as_str()) {
-            Some(&place) => Relation::Known(place),
-            None => self.nearest(event, &whole, &texts),
+            _ if stop() => Err(ClassifyError::Cancelled),
+            Some(&place) => Ok(Relation::Known(place)),
+            None => Ok(self.nearest(event, &whole, &texts)),
         };
         dataset.events.iter().map(relate).collect()
     }
@@ -220,6 +225,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 mod tests {
     use super::{EventSpace, Relation, Source};
     use crate::classify::dataset::{Builder, Dataset, Row};
+    use crate::classify::error::ClassifyError;
 
     /// Its name, its template, its vector.
     type Given<'a> = (&'a str, Option<&'a str>, Option<Vec<f32>>);
@@ -244,11 +250,13 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(space.source, Source::Text);
-        let relations = space.relate(&dataset(&[
+        let others = dataset(&[
             ("2", None, None),
             ("90", Some("receiving blocks from a host"), None),
             ("91", Some("qqq"), None),
-        ]));
+        ]);
+        let relations = space.relate(&others, &|| false).unwrap();
+        assert_eq!(space.relate(&others, &|| true), Err(ClassifyError::Cancelled));
         assert_eq!(relations[0], Relation::Known(1));
         assert!(matches!(relations[1], Relation::Near(0, likeness) if likeness > 0.5));
         assert_eq!(relations[2], Relation::Unknown(None));
@@ -276,11 +284,9 @@ mod tests {
             ("2", Some("Disk failure on volume"), vector(-1.0)),
         ]))
         .unwrap();
-        let relations = space.relate(&dataset(&[
-            ("90", Some("disk failures on a volume"), None),
-            ("91", Some("qqq"), None),
-            ("92", None, None),
-        ]));
+        let others =
+            [("90", Some("disk failures on a volume"), None), ("91", Some("qqq"), None), ("92", None, None)];
+        let relations = space.relate(&dataset(&others), &|| false).unwrap();
         assert!(matches!(relations[0], Relation::Near(1, _)), "{relations:?}");
         assert_eq!(relations[1..], [Relation::Unknown(None), Relation::Unknown(None)]);
     }
@@ -291,8 +297,8 @@ mod tests {
         let space =
             EventSpace::fit(&dataset(&[("a", None, vector(1.0)), ("b", None, vector(-1.0))])).unwrap();
         assert_eq!((space.source, space.width), (Source::Given, 3));
-        let relations =
-            space.relate(&dataset(&[("c", None, vector(0.9)), ("d", None, Some(vec![0.0, 0.0, 5.0]))]));
+        let others = [("c", None, vector(0.9)), ("d", None, Some(vec![0.0, 0.0, 5.0]))];
+        let relations = space.relate(&dataset(&others), &|| false).unwrap();
         assert!(matches!(relations[0], Relation::Near(0, _)));
         assert!(matches!(&relations[1], Relation::Unknown(Some(v)) if v.len() == 3));
         for (wrong, part) in [(None, "event b has no vector"), (Some(vec![1.0]), "event b has 1 numbers")] {

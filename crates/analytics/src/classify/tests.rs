@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use super::arrays;
 use super::csv::read_sequences;
 use super::dataset::{Builder, Dataset, Row};
-use super::detector::{Detector, Method, Network, NetworkConfig, Progress};
+use super::detector::{Detector, Method, Network, NetworkConfig, Progress, Stop};
 use super::error::ClassifyError;
 use super::federated::{self, FederatedConfig, InProcess, Privacy, Update};
 use super::fit::{FitConfig, fit};
 use super::foreign::checkpoint::{network, read_tensors};
 use super::model::Model;
+use super::nearest::Normals;
 use crate::recurrent::random::Random;
 
 const TEMPLATES: [&str; 6] = [
@@ -229,6 +230,50 @@ fn broken_model_files_are_refused_without_a_panic() {
     }
     let error = Model::from_bytes(b"not a model").unwrap_err().to_string();
     assert!(error.contains("safetensors"), "{error}");
+}
+
+#[test]
+fn an_attack_by_a_model_file_of_empty_lists_is_refused() {
+    // Four bytes of the file each, and dozens in memory.
+    let mut model = fitted(Method::Tree);
+    model.normals = Normals::of(vec![Vec::new(); 100_001]);
+    let error = Model::from_bytes(&model.to_bytes().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("`normals.ends` has 100001 lists"), "{error}");
+}
+
+#[test]
+fn an_attack_by_a_header_of_a_larger_network_is_refused_before_room_is_taken() {
+    let bytes = fitted(Method::Network).to_bytes().unwrap();
+    let known = b"\\\"layers\\\":2";
+    let at = bytes.windows(known.len()).position(|part| part == known).unwrap() + known.len() - 1;
+    for (layers, part) in [(b'9', "is not there with the sizes"), (b'0', "impossible sizes")] {
+        let mut changed = bytes.clone();
+        changed[at] = layers;
+        let error = Model::from_bytes(&changed).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_sequence_or_events_beyond_the_memory_of_a_network_are_refused_and_work_can_be_stopped() {
+    let mut network = config(None).network;
+    network.max_length = 10_000_000;
+    let net = network.net(1);
+    let parameters = net.initialise(1);
+    let network = Network { net, parameters, max_length: network.max_length };
+    let never: Stop<'_> = &|| false;
+    let refused = |sequence: usize, events: usize, stop: Stop<'_>| {
+        let scored = network.scored(&[vec![0; sequence]], &vec![0.0; events], false, stop);
+        scored.map(drop).map_err(|error| error.to_string())
+    };
+    assert!(refused(2_000_000, 1, never).unwrap_err().contains("2000000 events in one sequence"));
+    assert!(refused(1, 4_000_000, never).unwrap_err().contains("4000000 distinct events"));
+    assert!(refused(10, 1, &|| true).unwrap_err().contains("cancelled"));
+    refused(10, 1, never).unwrap();
+    for method in Method::ALL {
+        let stopped = fitted(method).predict_until(&dataset(3, 1), true, &|| true);
+        assert_eq!(stopped.unwrap_err(), ClassifyError::Cancelled);
+    }
 }
 
 #[test]

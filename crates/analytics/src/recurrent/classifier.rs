@@ -110,6 +110,19 @@ impl Classifier {
         Self { shape, layout, stack, pool, first, second }
     }
 
+    /// About how many bytes one step of a sequence takes in [`Classifier::forward`].
+    pub fn step_memory<F>(&self) -> usize {
+        // Of each layer: the gates and cells of each direction, and the outputs, which the pool keeps too.
+        let (gates, outputs) = (self.stack.gate_width(), self.stack.output_width());
+        let layer = self.stack.directions() * (gates + gates / 4) + 2 * outputs;
+        self.shape.layers * layer * size_of::<F>() + 16
+    }
+
+    /// About how many bytes an event of the table takes in [`Classifier::weights`].
+    pub fn event_memory<F>(&self) -> usize {
+        self.stack.directions() * self.stack.gate_width() * size_of::<F>()
+    }
+
     /// The sizes and forms.
     pub fn shape(&self) -> ClassifierShape {
         self.shape

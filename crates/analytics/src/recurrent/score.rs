@@ -1,4 +1,7 @@
 //! Scoring many sequences: equal ones once, those of like length together, on all threads.
+//!
+//! Sequences are worked on in portions that fit a bound on memory; only one sequence that is longer than
+//! that by itself goes beyond it.
 
 use std::collections::HashMap;
 
@@ -6,6 +9,9 @@ use super::classifier::{Classifier, SHARD, Scratch};
 use super::real::Real;
 use super::shards;
 use super::stack::Weights;
+
+/// Bytes that a portion of sequences takes while it is worked on, about.
+const PORTION: usize = 256 << 20;
 
 /// A network ready to score: its weights in the forms that products want and its events projected.
 pub struct Scorer<'a, F> {
@@ -32,6 +38,16 @@ impl<'a, F: Real> Scorer<'a, F> {
     /// Scores sequences of rows of the table, in their order; with the shares of their steps if
     /// `explain`.
     pub fn score(&self, sequences: &[&[u32]], explain: bool) -> Vec<Scored<F>> {
+        self.score_until(sequences, explain, &|| false).expect("nobody asks it to stop")
+    }
+
+    /// As [`Scorer::score`], until `stop` says so: then `None`. It is asked often, from any thread.
+    pub fn score_until(
+        &self,
+        sequences: &[&[u32]],
+        explain: bool,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Vec<Scored<F>>> {
         let mut numbers: HashMap<&[u32], usize> = HashMap::with_capacity(sequences.len());
         let mut distinct: Vec<&[u32]> = Vec::new();
         let mut number_of = Vec::with_capacity(sequences.len());
@@ -42,25 +58,48 @@ impl<'a, F: Real> Scorer<'a, F> {
             }
             number_of.push(number);
         }
-        let scored = self.score_distinct(&distinct, explain);
-        number_of.into_iter().map(|number| scored[number].clone()).collect()
+        let scored = self.score_distinct(&distinct, explain, stop)?;
+        Some(number_of.into_iter().map(|number| scored[number].clone()).collect())
     }
 
-    fn score_distinct(&self, sequences: &[&[u32]], explain: bool) -> Vec<Scored<F>> {
+    fn score_distinct(
+        &self,
+        sequences: &[&[u32]],
+        explain: bool,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Option<Vec<Scored<F>>> {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|&at| std::cmp::Reverse(sequences[at].len()));
         let mut scored = vec![Scored { logits: Vec::new(), shares: Vec::new() }; sequences.len()];
         let mut scratches: Vec<(Scratch<F>, Vec<Scored<F>>)> = Vec::new();
-        let work = |_, range: std::ops::Range<usize>, (scratch, out): &mut (Scratch<F>, Vec<_>)| {
-            let shard: Vec<&[u32]> = order[range].iter().map(|&at| sequences[at]).collect();
-            *out = self.shard(&shard, explain, scratch);
-        };
-        shards::run(sequences.len(), SHARD, &mut scratches, work, |range, (_, out)| {
-            for (&at, result) in order[range].iter().zip(out.drain(..)) {
-                scored[at] = result;
+        let most = (PORTION / self.net.step_memory::<F>()).max(1);
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            // The longest come first, so scratches never grow after the first portion.
+            let mut steps = 0;
+            let fits = |&&at: &&usize| {
+                steps += sequences[at].len();
+                steps <= most
+            };
+            let (portion, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            let work = |_, range: std::ops::Range<usize>, (scratch, out): &mut (Scratch<F>, Vec<_>)| {
+                if stop() {
+                    return;
+                }
+                let shard: Vec<&[u32]> = portion[range].iter().map(|&at| sequences[at]).collect();
+                *out = self.shard(&shard, explain, scratch);
+            };
+            shards::run(portion.len(), SHARD, &mut scratches, work, |range, (_, out)| {
+                for (&at, result) in portion[range].iter().zip(out.drain(..)) {
+                    scored[at] = result;
+                }
+            });
+            if stop() {
+                return None;
             }
-        });
-        scored
+            rest = after;
+        }
+        Some(scored)
     }
 
     fn shard(&self, sequences: &[&[u32]], explain: bool, scratch: &mut Scratch<F>) -> Vec<Scored<F>> {

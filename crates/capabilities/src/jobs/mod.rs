@@ -36,7 +36,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-pub use model::{Failure, Job, JobDetails, LogLine};
+pub use model::{Failure, Job, JobDetails, LogLine, Standing};
 pub use operations::JobPage;
 pub use run::Running;
 pub use schedules::{CallOperation, INPUT_OF, Missed, Rights, Schedule, SchedulePage};
@@ -118,6 +118,19 @@ struct Inner {
 }
 
 impl Jobs {
+    /// Whether this server has a job that has not ended.
+    pub fn is_live(&self, id: &str) -> bool {
+        self.live().contains_key(id)
+    }
+
+    /// Where a job of these teams stands; `None` when it is not kept, or no longer.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn standing(&self, teams: &[String], id: &str) -> Result<Option<Standing>> {
+        self.inner.store.standing(teams, id).await
+    }
+
     /// The service over a database that has been migrated. Nothing runs yet: [`Jobs::recover`] marks what
     /// an earlier server left, [`Jobs::start_upkeep`] renews the leases.
     ///

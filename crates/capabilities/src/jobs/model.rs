@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use opsroom_core::clock::Time;
 use opsroom_core::error::{Error, Kind, Result};
 use opsroom_core::job::State;
 use schemars::JsonSchema;
@@ -91,6 +92,19 @@ impl Job {
             "error": self.error,
         })
     }
+}
+
+/// Where a job stands, for the capability whose work it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// What was asked for.
+    pub operation: String,
+    /// Where it stands.
+    pub state: State,
+    /// What went wrong, if it failed.
+    pub error: Option<String>,
+    /// When it was accepted.
+    pub created_at: Time,
 }
 
 /// Adds a line to a bounded log. A message that differs from the last one only in its figures, such as

@@ -6,7 +6,7 @@
 
 use opsroom_core::clock::Time;
 use opsroom_core::db::{Db, Dialect, Migration, Row, Step};
-use opsroom_core::error::{Kind, Result};
+use opsroom_core::error::{Error, Kind, Result};
 use opsroom_core::job::State;
 use sea_query::{
     ColumnDef, Cond, Expr, ExprTrait, Iden, Index, IndexCreateStatement, Order, Query, SelectStatement, Table,
@@ -14,7 +14,7 @@ use sea_query::{
 use serde_json::Value;
 
 use super::end::End;
-use super::model::{Failure, Job, LogLine};
+use super::model::{Failure, Job, LogLine, Standing};
 use super::schedules::schedules_table;
 
 /// The tables of this folder, oldest change first.
@@ -232,6 +232,25 @@ impl Store {
             result: row.json_or_none("result")?,
             result_note: row.get("result_note")?,
             log: row.json("log")?,
+        }))
+    }
+
+    /// Where a job of these teams stands.
+    pub async fn standing(&self, teams: &[String], id: &str) -> Result<Option<Standing>> {
+        let query = Query::select()
+            .columns([Jobs::Operation, Jobs::State, Jobs::ErrorMessage, Jobs::CreatedAt])
+            .from(Jobs::Table)
+            .and_where(Expr::col(Jobs::Id).eq(id))
+            .and_where(Expr::col(Jobs::TeamId).is_in(teams))
+            .to_owned();
+        let Some(row) = self.db.first(&query).await? else { return Ok(None) };
+        let word: String = row.get("state")?;
+        let state = State::parse(&word);
+        Ok(Some(Standing {
+            operation: row.get("operation")?,
+            state: state.ok_or_else(|| Error::internal(format!("jobs.state holds {word:?}")))?,
+            error: row.get("error_message")?,
+            created_at: row.time("created_at")?,
         }))
     }
 

@@ -193,7 +193,8 @@ struct Verdicts<'a> {
 fn run_predict(args: &PredictArgs) -> Result<()> {
     let model = models::read_opened(open_named(&args.model)?)?;
     let data = dataset(&args.data, args.templates.as_deref())?;
-    let verdicts = models::judge(&model, &data, !args.brief)?;
+    let most = if args.brief { 0 } else { usize::MAX };
+    let (verdicts, _) = models::judge(&model, &data, most, &|| false)?;
     let mut out = Out::new()?;
     if args.json {
         return out.json(&Verdicts { verdicts: &verdicts });

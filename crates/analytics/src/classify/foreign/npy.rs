@@ -1,28 +1,61 @@
 //! numpy's `.npy` format, versions 1 to 3: whole numbers, floats and fixed-width text.
+//!
+//! An array is a view of the file's bytes: a cell is read when it is asked for, so a file of one-byte
+//! numbers takes no more memory than its bytes.
+
+use std::borrow::Cow;
 
 use crate::classify::error::{ClassifyError, file};
 
-/// Numbers of one array, at most.
-const MAX_ITEMS: usize = 400_000_000;
+/// Sizes of an array, at most.
+const MAX_SIZES: usize = 32;
 
-/// The items of an array.
+/// Bytes of a header, at most.
+const MAX_HEADER: usize = 1 << 16;
+
+/// A cell of an array.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Numbers {
-    /// Whole numbers.
-    Whole(Vec<i64>),
-    /// Floats.
-    Real(Vec<f64>),
+pub enum Cell<'a> {
+    /// A whole number.
+    Whole(i64),
+    /// A float.
+    Real(f64),
     /// Text, without the padding.
-    Text(Vec<String>),
+    Text(Cow<'a, str>),
 }
 
-/// An array, its last index running fastest.
+/// An array over the bytes of its file, its last index running fastest.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NpyArray {
+pub struct NpyArray<'a> {
     /// The sizes.
     pub shape: Vec<usize>,
-    /// The items.
-    pub items: Numbers,
+    cells: Cells<'a>,
+    /// Rows and columns of an array that lies by columns.
+    by_columns: Option<(usize, usize)>,
+}
+
+impl<'a> NpyArray<'a> {
+    /// How many cells it has.
+    pub fn len(&self) -> usize {
+        self.cells.count
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The cell at a place, counted along the last index first.
+    ///
+    /// # Errors
+    /// For a cell that holds no number or text of its type.
+    ///
+    /// # Panics
+    /// For a place from [`NpyArray::len`] on.
+    pub fn cell(&self, at: usize) -> Result<Cell<'a>, ClassifyError> {
+        let place = self.by_columns.map_or(at, |(rows, columns)| at % columns * rows + at / columns);
+        self.cells.cell(place).map_err(refuse)
+    }
 }
 
 fn refuse(problem: impl Into<String>) -> ClassifyError {
@@ -30,7 +63,10 @@ fn refuse(problem: impl Into<String>) -> ClassifyError {
 }
 
 /// Reads an array.
-pub fn read(bytes: &[u8]) -> Result<NpyArray, ClassifyError> {
+///
+/// # Errors
+/// For what is no such file, is cut off, or has cells that are neither numbers nor text.
+pub fn read(bytes: &[u8]) -> Result<NpyArray<'_>, ClassifyError> {
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| refuse("it does not begin as numpy's do"))?;
     let (header, data) = split_header(rest).ok_or_else(|| refuse("its header is cut off"))?;
     let header = std::str::from_utf8(header).map_err(|_| refuse("its header is not text"))?;
@@ -43,7 +79,7 @@ pub fn read(bytes: &[u8]) -> Result<NpyArray, ClassifyError> {
         .ok_or_else(|| refuse("its header has no shape"))?;
     let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
     let shape: Vec<usize> = sizes
-        .map(|size| size.parse().map_err(|_| refuse(format!("{size:?} is no size"))))
+        .map(|size| size.parse().map_err(|_| refuse(format!("{} is no size", shown(size)))))
         .collect::<Result<_, _>>()?;
     let array = assemble(dtype, shape, fortran, data).map_err(refuse)?;
     Ok(array)
@@ -56,7 +92,12 @@ fn split_header(rest: &[u8]) -> Option<(&[u8], &[u8])> {
         _ => return None,
     };
     let rest = rest.get(start..)?;
-    (length <= rest.len()).then(|| rest.split_at(length))
+    (length <= rest.len().min(MAX_HEADER)).then(|| rest.split_at(length))
+}
+
+/// The beginning of a text that a file had.
+fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(40).collect::<String>())
 }
 
 fn entry<'a>(header: &'a str, key: &str) -> Option<&'a str> {
@@ -66,93 +107,115 @@ fn entry<'a>(header: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Puts an array together from its parts.
-pub(super) fn assemble(
+pub(super) fn assemble<'a>(
     dtype: &str,
     shape: Vec<usize>,
     fortran: bool,
-    data: &[u8],
-) -> Result<NpyArray, String> {
+    data: &'a [u8],
+) -> Result<NpyArray<'a>, String> {
+    if shape.len() > MAX_SIZES {
+        return Err(format!("it has {} sizes, at most {MAX_SIZES} can be", shape.len()));
+    }
     let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-    let count = count.filter(|&count| count <= MAX_ITEMS);
-    let count = count.ok_or_else(|| format!("its shape {shape:?} has more than {MAX_ITEMS} items"))?;
-    let items = decode(dtype, data, count)?;
-    let items = match (fortran, &shape[..]) {
-        (false, _) | (true, [] | [_]) => items,
-        (true, &[rows, cols]) => match items {
-            Numbers::Whole(items) => Numbers::Whole(by_rows(&items, rows, cols)),
-            Numbers::Real(items) => Numbers::Real(by_rows(&items, rows, cols)),
-            Numbers::Text(items) => Numbers::Text(by_rows(&items, rows, cols)),
-        },
+    let count = count.ok_or_else(|| format!("its shape {shape:?} has more items than can be"))?;
+    let cells = Cells::of(dtype, data, count)?;
+    let by_columns = match (fortran, &shape[..]) {
+        (false, _) | (true, [] | [_]) => None,
+        (true, &[rows, columns]) => Some((rows, columns)),
         (true, _) => return Err(format!("its shape {shape:?} is stored by columns, at most 2 sizes can be")),
     };
-    Ok(NpyArray { shape, items })
+    Ok(NpyArray { shape, cells, by_columns })
 }
 
-fn by_rows<T: Clone>(items: &[T], rows: usize, cols: usize) -> Vec<T> {
-    (0..rows * cols).map(|at| items[at % cols * rows + at / cols].clone()).collect()
+/// What a cell's bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Type {
+    Signed,
+    Unsigned,
+    Real,
+    Letters,
+    Bytes,
 }
 
-/// The first `count` items of raw bytes of a numpy type.
-pub(super) fn decode(dtype: &str, data: &[u8], count: usize) -> Result<Numbers, String> {
-    let (big, code) = match dtype.strip_prefix('>') {
-        Some(code) => (true, code),
-        None => (false, dtype.trim_start_matches(['<', '|', '='])),
-    };
-    let (letter, size) = code.split_at(code.len().min(1));
-    let size: usize = size.parse().map_err(|_| format!("its type is {dtype:?}, expected numbers or text"))?;
-    let width = if letter == "U" { size.checked_mul(4) } else { Some(size) };
-    let width = width.filter(|&width| width > 0 && width <= 1 << 16);
-    let width = width.ok_or_else(|| format!("its type {dtype:?} has items of no sensible size"))?;
-    let needed = count.checked_mul(width).filter(|&needed| needed <= data.len());
-    let needed = needed.ok_or_else(|| {
-        format!("it should hold {count} items of {width} bytes, but has {} bytes of them", data.len())
-    })?;
-    let items = data[..needed].chunks_exact(width);
-    let ordered = |item: &[u8]| -> [u8; 8] {
-        let mut wide = [0; 8];
-        wide[..item.len()].copy_from_slice(item);
-        if big {
-            wide[..item.len()].reverse();
+/// Raw bytes as cells of one numpy type.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cells<'a> {
+    of: Type,
+    big: bool,
+    width: usize,
+    count: usize,
+    data: &'a [u8],
+}
+
+impl<'a> Cells<'a> {
+    /// The first `count` cells of raw bytes of a numpy type.
+    pub(super) fn of(dtype: &str, data: &'a [u8], count: usize) -> Result<Self, String> {
+        let (big, code) = match dtype.strip_prefix('>') {
+            Some(code) => (true, code),
+            None => (false, dtype.trim_start_matches(['<', '|', '='])),
+        };
+        let strange = || format!("its type is {}, expected whole numbers, floats or text", shown(dtype));
+        let letter = code.chars().next().filter(char::is_ascii).ok_or_else(strange)?;
+        let size: usize = code[1..].parse().map_err(|_| strange())?;
+        let width = if letter == 'U' { size.checked_mul(4) } else { Some(size) };
+        let width = width.filter(|&width| width > 0 && width <= 1 << 16);
+        let width =
+            width.ok_or_else(|| format!("its type {} has items of no sensible size", shown(dtype)))?;
+        let of = match (letter, size) {
+            ('i', 1 | 2 | 4 | 8) => Type::Signed,
+            ('u', 1 | 2 | 4 | 8) | ('b', 1) => Type::Unsigned,
+            ('f', 4 | 8) => Type::Real,
+            ('U', _) => Type::Letters,
+            ('S', _) => Type::Bytes,
+            _ => return Err(strange()),
+        };
+        if count.checked_mul(width).is_none_or(|needed| needed > data.len()) {
+            let found = data.len();
+            return Err(format!(
+                "it should hold {count} items of {width} bytes, but has {found} bytes of them"
+            ));
         }
-        wide
-    };
-    match (letter, size) {
-        ("i", 1 | 2 | 4 | 8) => {
-            let spare = 64 - 8 * size as u32;
-            let signed = |item| i64::from_le_bytes(ordered(item)) << spare >> spare;
-            Ok(Numbers::Whole(items.map(signed).collect()))
-        }
-        ("u", 1 | 2 | 4 | 8) | ("b", 1) => {
-            let unsigned = |item| i64::try_from(u64::from_le_bytes(ordered(item)));
-            let whole: Result<_, _> = items.map(unsigned).collect();
-            Ok(Numbers::Whole(whole.map_err(|_| "a number does not fit 63 bits".to_owned())?))
-        }
-        ("f", 4) => {
-            let real = |item| f64::from(f32::from_bits(u64::from_le_bytes(ordered(item)) as u32));
-            Ok(Numbers::Real(items.map(real).collect()))
-        }
-        ("f", 8) => {
-            let real = |item| f64::from_bits(u64::from_le_bytes(ordered(item)));
-            Ok(Numbers::Real(items.map(real).collect()))
-        }
-        ("U", _) => {
-            let letter = |bytes: &[u8]| char::from_u32(u64::from_le_bytes(ordered(bytes)) as u32);
-            let text = |item: &[u8]| item.chunks_exact(4).map(letter).collect::<Option<String>>();
-            let texts: Option<Vec<String>> = items.map(text).collect();
-            let texts = texts.ok_or("a text holds what is no letter")?;
-            Ok(Numbers::Text(texts.into_iter().map(|t| t.trim_end_matches('\0').to_owned()).collect()))
-        }
-        ("S", _) => {
-            let text = |item: &[u8]| String::from_utf8_lossy(item).trim_end_matches('\0').to_owned();
-            Ok(Numbers::Text(items.map(text).collect()))
-        }
-        _ => Err(format!("its type is {dtype:?}, expected whole numbers, floats or text")),
+        Ok(Self { of, big, width, count, data })
+    }
+
+    /// A cell by its place among the bytes.
+    pub(super) fn cell(&self, place: usize) -> Result<Cell<'a>, String> {
+        let item = &self.data[..self.count * self.width][place * self.width..][..self.width];
+        let ordered = |item: &[u8]| -> u64 {
+            let mut wide = [0; 8];
+            wide[..item.len()].copy_from_slice(item);
+            if self.big {
+                wide[..item.len()].reverse();
+            }
+            u64::from_le_bytes(wide)
+        };
+        Ok(match self.of {
+            Type::Signed => {
+                let spare = 64 - 8 * self.width as u32;
+                Cell::Whole((ordered(item) as i64) << spare >> spare)
+            }
+            Type::Unsigned => {
+                let number = i64::try_from(ordered(item));
+                Cell::Whole(number.map_err(|_| "a number does not fit 63 bits".to_owned())?)
+            }
+            Type::Real if self.width == 4 => Cell::Real(f64::from(f32::from_bits(ordered(item) as u32))),
+            Type::Real => Cell::Real(f64::from_bits(ordered(item))),
+            Type::Letters => {
+                let letters = item.chunks_exact(4).map(|bytes| char::from_u32(ordered(bytes) as u32));
+                let text = letters.collect::<Option<String>>().ok_or("a text holds what is no letter")?;
+                Cell::Text(Cow::Owned(text.trim_end_matches('\0').to_owned()))
+            }
+            Type::Bytes => {
+                let end = item.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                Cell::Text(String::from_utf8_lossy(&item[..end]))
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Numbers, read};
+    use super::{Cell, NpyArray, read};
 
     fn npy(version: u8, header: &str, data: &[u8]) -> Vec<u8> {
         let mut bytes = b"\x93NUMPY".to_vec();
@@ -170,19 +233,34 @@ mod tests {
         format!("{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n")
     }
 
+    fn cells(bytes: &[u8]) -> (Vec<usize>, Vec<Cell<'_>>) {
+        let array: NpyArray<'_> = read(bytes).unwrap();
+        let cells = (0..array.len()).map(|at| array.cell(at).unwrap()).collect();
+        (array.shape, cells)
+    }
+
+    fn whole(items: &[i64]) -> Vec<Cell<'static>> {
+        items.iter().map(|&item| Cell::Whole(item)).collect()
+    }
+
     #[test]
     fn types_orders_and_versions_are_read() {
         let data: Vec<u8> = [1i32, -2, 3, 4, 5, 6].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let array = read(&npy(1, &header("<i4", "False", "(2, 3)"), &data)).unwrap();
-        assert_eq!((array.shape, array.items), (vec![2, 3], Numbers::Whole(vec![1, -2, 3, 4, 5, 6])));
-        let array = read(&npy(2, &header("<i4", "True", "(2, 3)"), &data)).unwrap();
-        assert_eq!(array.items, Numbers::Whole(vec![1, 3, 5, -2, 4, 6]));
+        assert_eq!(
+            cells(&npy(1, &header("<i4", "False", "(2, 3)"), &data)),
+            (vec![2, 3], whole(&[1, -2, 3, 4, 5, 6]))
+        );
+        assert_eq!(cells(&npy(2, &header("<i4", "True", "(2, 3)"), &data)).1, whole(&[1, 3, 5, -2, 4, 6]));
         let data: Vec<u8> = [0.5f64, -1.0].iter().flat_map(|v| v.to_be_bytes()).collect();
-        let array = read(&npy(3, &header(">f8", "False", "(2,)"), &data)).unwrap();
-        assert_eq!(array.items, Numbers::Real(vec![0.5, -1.0]));
+        let bytes = npy(3, &header(">f8", "False", "(2,)"), &data);
+        assert_eq!(cells(&bytes).1, [Cell::Real(0.5), Cell::Real(-1.0)]);
         let data: Vec<u8> = ['E', '7', 'F', '\0'].iter().flat_map(|&c| (c as u32).to_le_bytes()).collect();
-        let array = read(&npy(1, &header("<U2", "False", "(2,)"), &data)).unwrap();
-        assert_eq!(array.items, Numbers::Text(vec!["E7".into(), "F".into()]));
+        let bytes = npy(1, &header("<U2", "False", "(2,)"), &data);
+        assert_eq!(cells(&bytes).1, [Cell::Text("E7".into()), Cell::Text("F".into())]);
+        let bytes = npy(1, &header("|S3", "False", "(2,)"), b"E7\0\0\0\0");
+        assert_eq!(cells(&bytes).1, [Cell::Text("E7".into()), Cell::Text("".into())]);
+        let bytes = npy(1, &header("<u8", "False", "(1,)"), &[255; 8]);
+        assert!(read(&bytes).unwrap().cell(0).unwrap_err().to_string().contains("63 bits"));
     }
 
     #[test]
@@ -192,8 +270,10 @@ mod tests {
             (b"PK".to_vec(), "does not begin"),
             (npy(1, &good, &[0; 7]), "has 7 bytes"),
             (npy(1, &good, &[0; 8])[..20].to_vec(), "cut off"),
-            (npy(1, &header("|O", "False", "(1,)"), &[0; 8]), "expected numbers"),
-            (npy(1, &header("<i8", "False", "(9999999999, 9999999999, 99)"), &[]), "more than"),
+            (npy(1, &header("|O", "False", "(1,)"), &[0; 8]), "expected whole numbers"),
+            (npy(1, &header("<i8", "False", "(9999999999, 9999999999, 99)"), &[]), "more items than"),
+            (npy(1, &header("<i8", "False", "(400000000,)"), &[0; 64]), "has 64 bytes of them"),
+            (npy(1, &header("<i8", "False", &format!("({})", "1,".repeat(9000))), &[0; 8]), "sizes"),
             (npy(1, &header("<i8", "False", "(-1,)"), &[]), "no size"),
             (npy(1, &header("<c8", "False", "(1,)"), &[0; 8]), "expected whole numbers"),
             (npy(1, "{}", &[]), "names no simple type"),

@@ -87,10 +87,7 @@ impl Machine {
         match opcode {
             0x80 => input.byte().map(drop),
             0x95 => input.take(8).map(drop),
-            b'(' => {
-                self.mark();
-                Ok(())
-            }
+            b'(' => self.mark(),
             b'0' => self.pop().map(drop),
             b'1' => self.pop_mark().map(drop),
             b'2' => self.duplicate(),

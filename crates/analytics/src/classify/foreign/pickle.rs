@@ -1,17 +1,27 @@
 //! A restricted reader of pickles: plain data, numpy arrays and PyTorch tensors, nothing else.
 //!
 //! Values lie in an arena and refer to each other by number, as the pickle's memo does, so a value that
-//! is named a million times takes its room once. Every size is bounded by the bytes that were read.
+//! is named a million times takes its room once. What an instruction takes is charged before it is taken,
+//! against an allowance of [`GROWTH`] bytes for each byte of the file and of [`MAX_MEMORY`] in all.
 
 use std::collections::HashMap;
 
+use super::npy::{Cell, Cells};
 use super::opcodes::Input;
 use crate::classify::error::{ClassifyError, file};
 
 /// Bytes of a pickle, at most.
 pub const MAX_BYTES: usize = 256 << 20;
-/// Values in a pickle, at most.
-const MAX_VALUES: usize = 8_000_000;
+/// Bytes of memory that values may take for each byte of the file: a list of one-byte values needs some 50.
+const GROWTH: usize = 64;
+/// Bytes of memory that values may take, at most.
+const MAX_MEMORY: usize = 1 << 30;
+/// Arguments of a call and parts of a state, at most; those that are known have fewer.
+const MAX_ARGUMENTS: usize = 16;
+/// Sizes of an array or a tensor, at most.
+const MAX_SIZES: usize = 32;
+/// Bytes of the names of numpy's types and of storages, at most.
+const MAX_NAME: usize = 64;
 
 /// The place of a value in its [`Pickle`].
 pub type At = usize;
@@ -40,11 +50,51 @@ pub enum Value {
     /// A numpy type, as `<f8`.
     Dtype(String),
     /// A numpy array: type, shape, whether by columns, and the bytes or items.
-    Array(Array),
-    /// A PyTorch storage: type, key, number of items.
-    Storage(Known, String, usize),
-    /// A PyTorch tensor: storage, first item, sizes, strides.
-    Tensor(At, usize, Vec<usize>, Vec<usize>),
+    Array(Box<Array>),
+    /// A PyTorch storage.
+    Storage(Box<Storage>),
+    /// A PyTorch tensor.
+    Tensor(Box<Tensor>),
+}
+
+impl Value {
+    /// Bytes that it takes beside the place in the arena.
+    fn heap(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Dtype(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::List(items) => items.len() * size_of::<At>(),
+            Self::Dict(pairs) => pairs.len() * size_of::<(At, At)>(),
+            Self::Array(array) => size_of::<Array>() + array.dtype.len() + 8 * array.shape.len(),
+            Self::Storage(storage) => size_of::<Storage>() + storage.key.len(),
+            Self::Tensor(tensor) => size_of::<Tensor>() + 8 * (tensor.shape.len() + tensor.strides.len()),
+            Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Known(_) => 0,
+        }
+    }
+}
+
+/// A PyTorch storage as pickled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// The type of its numbers.
+    pub of: Known,
+    /// Its name in the file.
+    pub key: String,
+    /// How many numbers it has.
+    pub items: usize,
+}
+
+/// A PyTorch tensor as pickled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// The place of its [`Value::Storage`].
+    pub storage: At,
+    /// Its first number there.
+    pub first: usize,
+    /// The sizes.
+    pub shape: Vec<usize>,
+    /// Numbers from one index to the next, by size.
+    pub strides: Vec<usize>,
 }
 
 /// A numpy array as pickled; empty until its state is set.
@@ -125,7 +175,8 @@ impl Pickle {
         if bytes.len() > MAX_BYTES {
             return Err(refuse(format!("it has {} bytes, at most {MAX_BYTES} are read", bytes.len())));
         }
-        let mut machine = Machine::default();
+        let room = (GROWTH * bytes.len() + (1 << 16)).min(MAX_MEMORY);
+        let mut machine = Machine { room, left: room, ..Machine::default() };
         let mut input = Input::new(bytes);
         loop {
             let opcode = input.byte()?;
@@ -165,13 +216,23 @@ pub(super) struct Machine {
     stack: Vec<At>,
     marks: Vec<usize>,
     memo: HashMap<usize, At>,
+    /// Bytes that it may take, and what is left of them.
+    room: usize,
+    left: usize,
 }
 
 impl Machine {
+    /// Takes bytes off the allowance. They are not given back: what is dropped was still worked on.
+    fn charge(&mut self, bytes: usize) -> Result<(), ClassifyError> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| {
+            refuse(format!("its values take more than the {} bytes that a file of its size may", self.room))
+        })?;
+        Ok(())
+    }
+
     pub(super) fn push(&mut self, value: Value) -> Result<(), ClassifyError> {
-        if self.values.len() == MAX_VALUES {
-            return Err(refuse(format!("it has more than {MAX_VALUES} values")));
-        }
+        self.charge(size_of::<Value>() + size_of::<At>() + value.heap())?;
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
@@ -189,8 +250,10 @@ impl Machine {
         self.stack.last().copied().ok_or_else(|| refuse("an instruction needs a value that is not there"))
     }
 
-    pub(super) fn mark(&mut self) {
+    pub(super) fn mark(&mut self) -> Result<(), ClassifyError> {
+        self.charge(size_of::<usize>())?;
         self.marks.push(self.stack.len());
+        Ok(())
     }
 
     pub(super) fn pop_mark(&mut self) -> Result<Vec<At>, ClassifyError> {
@@ -200,6 +263,7 @@ impl Machine {
 
     pub(super) fn duplicate(&mut self) -> Result<(), ClassifyError> {
         let top = self.top()?;
+        self.charge(size_of::<At>())?;
         self.stack.push(top);
         Ok(())
     }
@@ -208,12 +272,15 @@ impl Machine {
     pub(super) fn remember(&mut self, key: Option<usize>) -> Result<(), ClassifyError> {
         let key = key.unwrap_or(self.memo.len());
         let top = self.top()?;
+        // An entry, the room that a table of them keeps free, and the smaller table that it grew from.
+        self.charge(5 * size_of::<(usize, At)>())?;
         self.memo.insert(key, top);
         Ok(())
     }
 
     pub(super) fn recall(&mut self, key: usize) -> Result<(), ClassifyError> {
         let at = *self.memo.get(&key).ok_or_else(|| refuse(format!("memo {key} was never set")))?;
+        self.charge(size_of::<At>())?;
         self.stack.push(at);
         Ok(())
     }
@@ -227,6 +294,7 @@ impl Machine {
 
     pub(super) fn append(&mut self, items: &[At]) -> Result<(), ClassifyError> {
         let top = self.top()?;
+        self.charge(2 * size_of_val(items))?;
         match &mut self.values[top] {
             Value::List(list) => list.extend_from_slice(items),
             other => return Err(refuse(format!("items are appended to {}", kind(other)))),
@@ -236,6 +304,7 @@ impl Machine {
 
     pub(super) fn set_items(&mut self, items: &[At]) -> Result<(), ClassifyError> {
         let top = self.top()?;
+        self.charge(2 * size_of_val(items))?;
         match &mut self.values[top] {
             Value::Dict(pairs) if items.len().is_multiple_of(2) => {
                 pairs.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
@@ -261,6 +330,12 @@ impl Machine {
         let Value::List(arguments) = &self.values[arguments] else {
             return Err(refuse("a call has no tuple of arguments"));
         };
+        if arguments.len() > MAX_ARGUMENTS {
+            return Err(refuse(format!(
+                "a call has {} arguments, no known one has as many",
+                arguments.len()
+            )));
+        }
         let arguments = arguments.clone();
         let Value::Known(function) = self.values[function] else {
             return Err(refuse("something is called that is no known function; nothing was executed"));
@@ -273,14 +348,23 @@ impl Machine {
     fn call(&self, function: Known, arguments: &[At]) -> Result<Value, ClassifyError> {
         let argument = |at: usize| arguments.get(at).map(|&at| &self.values[at]);
         let value = match (function, argument(0), argument(1)) {
-            (Known::Reconstruct, Some(Value::Known(Known::Ndarray)), _) => Value::Array(Array::default()),
+            (Known::Reconstruct, Some(Value::Known(Known::Ndarray)), _) => Value::Array(Box::default()),
             (Known::FromBuffer, Some(Value::Bytes(_)), Some(Value::Dtype(dtype))) => {
                 let shape = self.sizes(*arguments.get(2).ok_or_else(|| refuse("an array has no sizes"))?)?;
                 let fortran = argument(3) == Some(&Value::Text("F".to_owned()));
-                Value::Array(Array { dtype: dtype.clone(), shape, fortran, data: Some(arguments[0]) })
+                let dtype = dtype.clone();
+                Value::Array(Box::new(Array { dtype, shape, fortran, data: Some(arguments[0]) }))
             }
-            (Known::Dtype, Some(Value::Text(name)), _) => Value::Dtype(name.clone()),
-            (Known::Encode, Some(Value::Text(text)), _) => Value::Bytes(latin1(text)?),
+            (Known::Dtype, Some(Value::Text(name)), _) if name.len() <= MAX_NAME => {
+                Value::Dtype(name.clone())
+            }
+            (Known::Encode, Some(Value::Text(text)), _) => {
+                // A text that is named again and again becomes other bytes each time.
+                if text.len() > self.left {
+                    return Err(refuse("its values take more memory than a file of its size may"));
+                }
+                Value::Bytes(latin1(text)?)
+            }
             (Known::Scalar, Some(Value::Dtype(name)), Some(Value::Bytes(bytes))) => scalar(name, bytes)?,
             (Known::OrderedDict, None, _) => Value::Dict(Vec::new()),
             (Known::Parameter, Some(tensor @ Value::Tensor(..)), _) => tensor.clone(),
@@ -289,7 +373,8 @@ impl Machine {
                     return Err(refuse("a tensor has no sizes"));
                 };
                 let first = usize::try_from(*first).map_err(|_| refuse("a tensor starts below zero"))?;
-                Value::Tensor(arguments[0], first, self.sizes(sizes)?, self.sizes(strides)?)
+                let (shape, strides) = (self.sizes(sizes)?, self.sizes(strides)?);
+                Value::Tensor(Box::new(Tensor { storage: arguments[0], first, shape, strides }))
             }
             _ => return Err(refuse(format!("{function:?} is called with arguments that it does not have"))),
         };
@@ -300,6 +385,9 @@ impl Machine {
         let Value::List(items) = &self.values[at] else {
             return Err(refuse("sizes were expected"));
         };
+        if items.len() > MAX_SIZES {
+            return Err(refuse(format!("there are {} sizes, at most {MAX_SIZES} can be", items.len())));
+        }
         let size = |&at: &At| match self.values[at] {
             Value::Int(size) => usize::try_from(size).map_err(|_| refuse("a size is below zero")),
             _ => Err(refuse("a size is no whole number")),
@@ -311,7 +399,7 @@ impl Machine {
     pub(super) fn build(&mut self) -> Result<(), ClassifyError> {
         let (state, target) = (self.pop()?, self.top()?);
         let parts = match &self.values[state] {
-            Value::List(parts) => parts.clone(),
+            Value::List(parts) if parts.len() <= MAX_ARGUMENTS => parts.clone(),
             _ => Vec::new(),
         };
         let part = |at: usize| parts.get(at).map(|&at| &self.values[at]);
@@ -322,9 +410,11 @@ impl Machine {
                     return Err(refuse(format!("an array of type {dtype} holds objects, expected numbers")));
                 };
                 let shape = self.sizes(parts[1])?;
-                self.values[target] = Value::Array(Array { dtype, shape, fortran, data: Some(parts[4]) });
+                let array = Box::new(Array { dtype, shape, fortran, data: Some(parts[4]) });
+                self.charge(array.dtype.len() + 8 * array.shape.len())?;
+                self.values[target] = Value::Array(array);
             }
-            (Value::Dtype(name), Some(Value::Text(order)), _) => {
+            (Value::Dtype(name), Some(Value::Text(order)), _) if order.len() <= 1 => {
                 let name = format!("{order}{}", name.trim_start_matches(['<', '>', '|', '=']));
                 self.values[target] = Value::Dtype(name);
             }
@@ -338,7 +428,7 @@ impl Machine {
     pub(super) fn persistent(&mut self) -> Result<(), ClassifyError> {
         let at = self.pop()?;
         let parts = match &self.values[at] {
-            Value::List(parts) => parts.clone(),
+            Value::List(parts) if parts.len() <= MAX_ARGUMENTS => parts.clone(),
             _ => Vec::new(),
         };
         let part = |at: usize| parts.get(at).map(|&at| &self.values[at]);
@@ -348,7 +438,9 @@ impl Machine {
                 Some(Value::Known(kind @ (Known::Floats | Known::Doubles))),
                 Some(Value::Text(key)),
                 Some(Value::Int(items)),
-            ) if word == "storage" && *items >= 0 => Value::Storage(*kind, key.clone(), *items as usize),
+            ) if word == "storage" && *items >= 0 && key.len() <= MAX_NAME => {
+                Value::Storage(Box::new(Storage { of: *kind, key: key.clone(), items: *items as usize }))
+            }
             _ => return Err(refuse("a storage is not one of floats or doubles")),
         };
         self.push(storage)
@@ -377,12 +469,12 @@ fn latin1(text: &str) -> Result<Vec<u8>, ClassifyError> {
 }
 
 fn scalar(dtype: &str, bytes: &[u8]) -> Result<Value, ClassifyError> {
-    let numbers = super::npy::decode(dtype, bytes, 1).map_err(refuse)?;
-    match numbers {
-        super::npy::Numbers::Whole(items) => Ok(Value::Int(items[0])),
-        super::npy::Numbers::Real(items) => Ok(Value::Float(items[0])),
-        super::npy::Numbers::Text(items) => Ok(Value::Text(items[0].clone())),
-    }
+    let cell = Cells::of(dtype, bytes, 1).and_then(|cells| cells.cell(0)).map_err(refuse)?;
+    Ok(match cell {
+        Cell::Whole(item) => Value::Int(item),
+        Cell::Real(item) => Value::Float(item),
+        Cell::Text(item) => Value::Text(item.into_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -489,6 +581,50 @@ mod tests {
         {
             let _ = Pickle::read(pickle);
         }
+    }
+
+    /// Refused for the memory it would take, and not for its sense.
+    fn refused_for_its_memory(pickle: &[u8]) {
+        let error = Pickle::read(pickle).unwrap_err().to_string();
+        assert!(error.contains("more") && error.contains("a file of its size may"), "{error}");
+    }
+
+    #[test]
+    fn an_attack_that_encodes_one_long_text_again_and_again_is_refused() {
+        // A text of a megabyte in the memo; each further call of ten bytes would copy it.
+        let mut pickle = b"\x80\x02c_codecs\nencode\nq\x00X\x00\x00\x10\x00".to_vec();
+        pickle.extend(vec![b'a'; 1 << 20]);
+        pickle.extend(b"q\x01\x85q\x020");
+        pickle.extend(b"h\x00h\x02R0".repeat(1000));
+        pickle.push(b'.');
+        refused_for_its_memory(&pickle);
+    }
+
+    #[test]
+    fn an_attack_that_fills_the_memo_by_one_byte_an_entry_is_refused() {
+        let mut pickle = b"\x80\x04N".to_vec();
+        pickle.extend(vec![0x94; 1 << 20]);
+        pickle.push(b'.');
+        refused_for_its_memory(&pickle);
+    }
+
+    #[test]
+    fn an_attack_that_doubles_a_list_or_sizes_is_refused() {
+        // Ten thousand numbers; each tensor of 20 bytes would keep them twice as its sizes.
+        let mut pickle = b"\x80\x02(".to_vec();
+        pickle.extend(b"K\x01".repeat(10_000));
+        pickle.extend(b"tq\x00");
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n");
+        pickle.extend(b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000N");
+        pickle.extend(b"K\x01tQK\x00h\x00h\x00tR.");
+        let error = Pickle::read(&pickle).unwrap_err().to_string();
+        assert!(error.contains("10000 sizes"), "{error}");
+        // A call with ten thousand arguments would copy them for nothing.
+        let mut pickle = b"\x80\x02ccollections\nOrderedDict\n(".to_vec();
+        pickle.extend(b"N".repeat(10_000));
+        pickle.extend(b"tR.");
+        let error = Pickle::read(&pickle).unwrap_err().to_string();
+        assert!(error.contains("10000 arguments"), "{error}");
     }
 
     #[test]

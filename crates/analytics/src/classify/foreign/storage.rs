@@ -116,7 +116,7 @@ fn open_legacy(bytes: &[u8]) -> Result<Container<'_>, ClassifyError> {
 /// The bytes of a number of each storage that the pickle names.
 fn storage_widths(pickle: &Pickle) -> HashMap<String, usize> {
     let storages = pickle.values().filter_map(|value| match value {
-        Value::Storage(kind, key, _) => Some((key.clone(), kind.width())),
+        Value::Storage(storage) => Some((storage.key.clone(), storage.of.width())),
         _ => None,
     });
     storages.collect()

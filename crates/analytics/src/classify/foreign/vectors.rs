@@ -1,14 +1,17 @@
-//! Vectors of events and words: the pickles of LogRobust, and GloVe or fastText text files.
+//! Vectors of events: the pickles of LogRobust.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::BufRead;
+use std::collections::BTreeMap;
 
-use super::npy::{Numbers, assemble};
+use super::npy::{Cell, assemble};
 use super::pickle::{Pickle, Value, kind, refuse};
-use crate::classify::error::{ClassifyError, file};
+use crate::classify::error::ClassifyError;
 
+/// Numbers of one vector, at most.
+const MAX_WIDTH: usize = 1 << 16;
 /// Numbers of all vectors of a file, at most.
 const MAX_NUMBERS: usize = 100_000_000;
+/// Numbers for each byte of the file, at most: two events may have one vector, a million events may not.
+const GROWTH: usize = 4;
 
 /// Reads a pickled dictionary from event id to vector (a list or a numpy array of numbers).
 pub fn read_event_vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, ClassifyError> {
@@ -16,6 +19,7 @@ pub fn read_event_vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, Cl
     let Value::Dict(pairs) = pickle.root() else {
         return Err(refuse(format!("it holds {}, expected a dictionary of vectors", kind(pickle.root()))));
     };
+    let most = (GROWTH * bytes.len() + MAX_WIDTH).min(MAX_NUMBERS);
     let (mut vectors, mut numbers, mut width) = (BTreeMap::new(), 0, None);
     for &(key, value) in pairs {
         let id = match pickle.get(key) {
@@ -28,8 +32,10 @@ pub fn read_event_vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, Cl
         let vector = vector(&pickle, pickle.get(value))
             .map_err(|problem| refuse(format!("the vector of event {id}: {problem}")))?;
         numbers += vector.len();
-        if numbers > MAX_NUMBERS {
-            return Err(refuse(format!("its vectors have more than {MAX_NUMBERS} numbers")));
+        if numbers > most {
+            return Err(refuse(format!(
+                "its vectors have more than {most} numbers, the most of a file of its size"
+            )));
         }
         let expected = *width.get_or_insert(vector.len());
         if vector.is_empty() || vector.len() != expected {
@@ -51,20 +57,29 @@ pub fn read_event_vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, Cl
 
 fn vector(pickle: &Pickle, value: &Value) -> Result<Vec<f32>, String> {
     match value {
+        Value::List(items) if items.len() > MAX_WIDTH => Err(too_wide(items.len())),
         Value::List(items) => items.iter().map(|&at| number(pickle.get(at))).collect(),
         Value::Array(array) => {
             let Some(Value::Bytes(bytes)) = array.data.map(|at| pickle.get(at)) else {
                 return Err("the array was never filled".to_owned());
             };
             let array = assemble(&array.dtype, array.shape.clone(), array.fortran, bytes)?;
-            match array.items {
-                Numbers::Real(items) => Ok(items.into_iter().map(|value| value as f32).collect()),
-                Numbers::Whole(items) => Ok(items.into_iter().map(|value| value as f32).collect()),
-                Numbers::Text(_) => Err("the array holds text".to_owned()),
+            if array.len() > MAX_WIDTH {
+                return Err(too_wide(array.len()));
             }
+            let number = |at| match array.cell(at).map_err(|error| error.to_string())? {
+                Cell::Real(value) => Ok(value as f32),
+                Cell::Whole(value) => Ok(value as f32),
+                Cell::Text(_) => Err("the array holds text".to_owned()),
+            };
+            (0..array.len()).map(number).collect()
         }
         other => Err(format!("it is {}, expected a list or an array", kind(other))),
     }
+}
+
+fn too_wide(numbers: usize) -> String {
+    format!("it has {numbers} numbers, at most {MAX_WIDTH} are read")
 }
 
 fn number(value: &Value) -> Result<f32, String> {
@@ -75,29 +90,32 @@ fn number(value: &Value) -> Result<f32, String> {
     }
 }
 
-/// Reads the vectors of the `wanted` words from a text file of GloVe or fastText: a word and its numbers
-/// on each line, perhaps after a line of two counts.
-pub fn read_word_vectors(
-    reader: impl BufRead,
-    wanted: &HashSet<String>,
-) -> Result<HashMap<String, Vec<f32>>, ClassifyError> {
-    let refuse = |line: usize, problem: String| file("word vectors", format!("line {}: {problem}", line + 1));
-    let (mut vectors, mut width) = (HashMap::new(), None);
-    for (at, line) in reader.lines().enumerate() {
-        let line = line.map_err(|error| refuse(at, error.to_string()))?;
-        let mut parts = line.trim_end().split(' ');
-        let Some(word) = parts.next().filter(|word| wanted.contains(*word)) else { continue };
-        let numbers: Result<Vec<f32>, _> = parts.map(str::parse).collect();
-        let numbers = numbers.map_err(|_| refuse(at, format!("{word:?} has a part that is no number")))?;
-        if at == 0 && numbers.len() == 1 {
-            continue;
+#[cfg(test)]
+mod tests {
+    use super::read_event_vectors;
+
+    #[test]
+    fn an_attack_that_gives_one_vector_to_every_event_is_refused() {
+        // A vector of ten thousand ones, and a hundred thousand events of six bytes that share it.
+        let mut pickle = b"\x80\x02}q\x00(K\x00(".to_vec();
+        pickle.extend(b"K\x01".repeat(10_000));
+        pickle.extend(b"lq\x01");
+        for event in 1..100_000u32 {
+            pickle.push(b'J');
+            pickle.extend(event.to_le_bytes());
+            pickle.extend(b"h\x01");
         }
-        let expected = *width.get_or_insert(numbers.len());
-        if numbers.is_empty() || numbers.len() != expected || numbers.iter().any(|n| !n.is_finite()) {
-            let found = numbers.len();
-            return Err(refuse(at, format!("{word:?} has {found} numbers, expected {expected} finite ones")));
-        }
-        vectors.insert(word.to_owned(), numbers);
+        pickle.extend(b"u.");
+        let error = read_event_vectors(&pickle).unwrap_err().to_string();
+        assert!(error.contains("the most of a file of its size"), "{error}");
     }
-    Ok(vectors)
+
+    #[test]
+    fn a_vector_of_millions_of_numbers_is_refused_before_it_is_read() {
+        let mut pickle = b"\x80\x02}K\x01(".to_vec();
+        pickle.extend(b"K\x01".repeat(70_000));
+        pickle.extend(b"ls.");
+        let error = read_event_vectors(&pickle).unwrap_err().to_string();
+        assert!(error.contains("event 1: it has 70000 numbers"), "{error}");
+    }
 }

@@ -2,13 +2,15 @@
 
 use opsroom_analytics::classify::arrays::Padding;
 use opsroom_analytics::classify::dataset::Description;
+use opsroom_core::files::Roots;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::Learned;
-use super::layout::{Spec, built_in};
+use super::layout::{Spec, built_in, stopped};
 
 /// Give a dataset a name, which is then a `data_type` of training and evaluation: a CSV of sequences
 /// (`sequence,label`), a folder in LogRobust's layout (`.npy` arrays and a pickle of vectors), or a raw log with
@@ -97,7 +99,8 @@ pub(super) async fn register_dataset(
     }
     let spec = Spec { name, path, templates, vectors, labels, session, validation, test };
     spec.check()?;
-    let details = describe(&service, spec).await?;
+    let (files, cancel) = (service.files.clone(), call.cancel.clone());
+    let details = Lifecycle::blocking(move || describe(&files, spec, &cancel)).await?;
     let caller = &call.caller;
     service.store.put_dataset(caller.team(), &caller.subject, &details.dataset, service.clock.now()).await?;
     Ok(details)
@@ -124,27 +127,27 @@ pub(super) async fn describe_dataset(
     input: DescribeDataset,
 ) -> Result<DatasetDetails> {
     let spec = service.spec(&call.caller, &input.name).await?;
-    describe(&service, spec).await
+    let files = service.files.clone();
+    service.in_turn(&call, move |cancel| describe(&files, spec, cancel)).await
 }
 
-async fn describe(service: &Learned, spec: Spec) -> Result<DatasetDetails> {
-    let files = service.files.clone();
-    Lifecycle::blocking(move || {
-        let rows = spec.whole(&files, Padding::Dropped)?;
-        let mut description = rows.describe();
-        let given = spec.given(&files)?;
-        for (name, part) in [("validation", given.validation), ("test", given.test)] {
-            let Some(part) = part else { continue };
-            let seen = part.overlap(&rows).into_iter().filter(|seen| *seen).count();
-            if seen > 0 {
-                description.warnings.push(format!(
-                    "{seen} of the {} rows of `{name}` have sequences that training has too: figures on them \
-                     flatter, so those of the others are told beside",
-                    part.rows.len()
-                ));
-            }
+fn describe(files: &Roots, spec: Spec, cancel: &CancellationToken) -> Result<DatasetDetails> {
+    let stop = || cancel.is_cancelled();
+    let rows = spec.whole(files, Padding::Dropped, &stop)?;
+    let mut description = rows.describe();
+    stopped(&stop)?;
+    let given = spec.given(files)?;
+    for (name, part) in [("validation", given.validation), ("test", given.test)] {
+        let Some(part) = part else { continue };
+        stopped(&stop)?;
+        let seen = part.overlap(&rows).into_iter().filter(|seen| *seen).count();
+        if seen > 0 {
+            description.warnings.push(format!(
+                "{seen} of the {} rows of `{name}` have sequences that training has too: figures on them \
+                 flatter, so those of the others are told beside",
+                part.rows.len()
+            ));
         }
-        Ok(DatasetDetails { clients: spec.client_count(&files)?, description, dataset: spec })
-    })
-    .await
+    }
+    Ok(DatasetDetails { clients: spec.client_count(files)?, description, dataset: spec })
 }

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use opsroom_analytics::classify::arrays::{self, Padding};
-use opsroom_analytics::classify::dataset::Dataset;
-use opsroom_analytics::classify::foreign::npy::{self, NpyArray};
+use opsroom_analytics::classify::dataset::{Dataset, MAX_MEMORY};
+use opsroom_analytics::classify::detector::Stop;
+use opsroom_analytics::classify::foreign::npy;
 use opsroom_analytics::classify::foreign::vectors::read_event_vectors;
 use opsroom_analytics::classify::split::{Order, split};
 use opsroom_core::files::Roots;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{DetectionConfig, raw, read, refused_of};
 
 /// Bytes of an array's file, at most.
-const MAX_ARRAY_BYTES: u64 = 1 << 30;
+const MAX_ARRAY_BYTES: u64 = 1 << 29;
 /// Bytes of a pickle of vectors, at most.
 const MAX_VECTOR_BYTES: u64 = 256 << 20;
 /// Clients of a dataset that are looked for.
@@ -122,9 +123,9 @@ impl Spec {
     /// # Errors
     /// `NotFound` for a file that is not there, `Forbidden` for one outside the roots, `Invalid`, naming the
     /// file, for one that cannot be used.
-    pub fn whole(&self, files: &Roots, padding: Padding) -> Result<Dataset> {
+    pub fn whole(&self, files: &Roots, padding: Padding, stop: Stop<'_>) -> Result<Dataset> {
         if let Some(labels) = &self.labels {
-            let rows = raw::dataset(files, &self.path, labels, self.session.as_deref())?;
+            let rows = raw::dataset(files, &self.path, labels, self.session.as_deref(), stop)?;
             return self.with_texts(files, rows);
         }
         if self.is_table() {
@@ -144,11 +145,7 @@ impl Spec {
                 self.at("data_0.npy")
             )));
         }
-        let parts: Vec<Dataset> = clients
-            .iter()
-            .map(|(data, labels)| self.arrays(files, data, labels, padding))
-            .collect::<Result<_>>()?;
-        Ok(Dataset::join(&parts))
+        Ok(Dataset::join(&self.parts(files, &clients, padding, stop)?))
     }
 
     /// The rows of each of `wanted` clients: those of its own files as far as there are such, else parts of
@@ -156,15 +153,39 @@ impl Spec {
     ///
     /// # Errors
     /// Those of [`Spec::whole`].
-    pub fn clients(&self, files: &Roots, wanted: usize, seed: u64) -> Result<Vec<Dataset>> {
+    pub fn clients(&self, files: &Roots, wanted: usize, seed: u64, stop: Stop<'_>) -> Result<Vec<Dataset>> {
         let found = if self.is_table() { Vec::new() } else { self.client_files(files, wanted)? };
         if !found.is_empty() {
-            let read = |(data, labels): &(String, String)| self.arrays(files, data, labels, Padding::Dropped);
-            return found.iter().map(read).collect();
+            return self.parts(files, &found, Padding::Dropped, stop);
         }
-        let whole = self.whole(files, Padding::Dropped)?;
+        let whole = self.whole(files, Padding::Dropped, stop)?;
         let parts = split(&whole, &vec![1.0; wanted], Order::Stratified(seed));
         Ok(parts.iter().map(|places| whole.select(places)).collect())
+    }
+
+    /// The rows of several clients' files, which together take no more memory than one dataset may.
+    fn parts(
+        &self,
+        files: &Roots,
+        clients: &[(String, String)],
+        padding: Padding,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Dataset>> {
+        let (mut parts, mut memory) = (Vec::new(), 0);
+        for (data, labels) in clients {
+            stopped(stop)?;
+            let part = self.arrays(files, data, labels, padding)?;
+            memory += part.memory();
+            if memory > MAX_MEMORY {
+                return Err(Error::invalid(format!(
+                    "the clients of the dataset {} up to {data} take more than the {MAX_MEMORY} bytes of memory \
+                     that data may",
+                    self.name
+                )));
+            }
+            parts.push(part);
+        }
+        Ok(parts)
     }
 
     /// The rows of one client's own files.
@@ -210,9 +231,11 @@ impl Spec {
     }
 
     fn arrays(&self, files: &Roots, data: &str, labels: &str, padding: Padding) -> Result<Dataset> {
-        let (sequences, label) = (array(files, data)?, array(files, labels)?);
         let vectors = self.event_vectors(files)?;
-        let dataset = arrays::dataset(&sequences, Some(&label), vectors.as_ref(), padding)
+        let (rows, label) = (files.read(data, MAX_ARRAY_BYTES)?, files.read(labels, MAX_ARRAY_BYTES)?);
+        let label = npy::read(&label).map_err(|error| refused_of(labels, error))?;
+        let dataset = npy::read(&rows)
+            .and_then(|rows| arrays::dataset(&rows, Some(&label), vectors.as_ref(), padding))
             .map_err(|error| refused_of(data, error))?;
         self.with_texts(files, dataset)
     }
@@ -258,9 +281,9 @@ impl Spec {
     }
 }
 
-fn array(files: &Roots, path: &str) -> Result<NpyArray> {
-    let bytes = files.read(path, MAX_ARRAY_BYTES)?;
-    npy::read(&bytes).map_err(|error| refused_of(path, error))
+/// Ends work that was asked to stop.
+pub fn stopped(stop: Stop<'_>) -> Result<()> {
+    if stop() { Err(Error::cancelled("the work was stopped before its end")) } else { Ok(()) }
 }
 
 fn exists(files: &Roots, path: &str) -> Result<bool> {

@@ -11,7 +11,9 @@
 //!
 //! # Invariants
 //!
-//! - Files of others are read without executing them, and no more of them than a bound.
+//! - Files of others are read without executing them, and take no more memory than a bound: a dataset
+//!   one gibibyte, a model or an array twice the file, which has at most half of one, a pickle 64 bytes for
+//!   each of its own and one gibibyte. What is no job has two places, and waits for one.
 //! - Callers name files only beneath the configured roots, and models only beneath the folder of models.
 //! - A model is written whole or not at all; a finished epoch's checkpoint outlives the process.
 //! - Rows that judge a model never taught or chose it.
@@ -40,12 +42,16 @@ use opsroom_analytics::classify::error::ClassifyError;
 use opsroom_core::caller::DEFAULT_TEAM;
 use opsroom_core::db::Db;
 use opsroom_core::files::Roots;
-use opsroom_core::{Caller, Clock, Effect, Error, Operation, Result};
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::{Call, Caller, Clock, Effect, Error, Operation, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 pub use store::MIGRATIONS;
 
+use crate::jobs::Jobs;
 use layout::Spec;
 
 /// Where the data are that callers of the first LogRobust server name.
@@ -67,7 +73,14 @@ pub struct Learned {
     data_dir: PathBuf,
     store: store::Store,
     clock: Clock,
+    /// Which runs of training go on.
+    jobs: Option<Jobs>,
+    /// Places for calls that are no jobs and may take much memory.
+    gate: Arc<Semaphore>,
 }
+
+/// Calls that are no jobs and may take much memory, at the same time. Further ones wait.
+const AT_ONCE: usize = 2;
 
 impl Learned {
     /// Training on data below these roots, with models in this data folder.
@@ -78,7 +91,34 @@ impl Learned {
             data_dir: data_dir.to_owned(),
             store: store::Store { db },
             clock,
+            jobs: None,
+            gate: Arc::new(Semaphore::new(AT_ONCE)),
         }
+    }
+
+    /// With the jobs that runs of training are: they know which of them a crash cut short.
+    pub fn with_jobs(self, jobs: Jobs) -> Self {
+        Self { jobs: Some(jobs), ..self }
+    }
+
+    /// Does blocking work of a call that is no job, when there is a place for it. The work is told to stop
+    /// when the caller went away.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        call: &Call,
+        work: impl FnOnce(&CancellationToken) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let cancel = call.cancel.child_token();
+        // Also when this future is dropped, and not only when somebody cancels.
+        let gone = cancel.clone().drop_guard();
+        let place = self.gate.clone().acquire_owned().await.map_err(Error::internal)?;
+        let answer = Lifecycle::blocking(move || {
+            let _place = place;
+            work(&cancel)
+        });
+        let answer = answer.await;
+        drop(gone.disarm());
+        answer
     }
 
     /// The folder of the models of the caller's team.
@@ -213,7 +253,8 @@ impl Learned {
                 self,
                 dataset_operations::register_dataset,
             )
-            .idempotent(),
+            .idempotent()
+            .long(),
             Operation::new(
                 name,
                 "list_datasets",
@@ -245,7 +286,7 @@ fn device_notes(gpu_id: i64) -> Vec<String> {
 /// The error that a caller sees: what is wrong lies in what was given.
 pub(crate) fn refused(error: ClassifyError) -> Error {
     match error {
-        ClassifyError::Cancelled => Error::cancelled("training was stopped before its end"),
+        ClassifyError::Cancelled => Error::cancelled("the work was stopped before its end"),
         other => Error::invalid(other.to_string()),
     }
 }

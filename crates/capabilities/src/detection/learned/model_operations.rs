@@ -3,12 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use opsroom_analytics::classify::detector::Method;
-use opsroom_analytics::classify::model::Provenance;
+use opsroom_analytics::classify::model::{Model, Provenance};
 use opsroom_core::files::Roots;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{Learned, models};
 
@@ -161,11 +162,14 @@ fn list_below(folder: &Roots, below: &str, depth: usize, page: &mut ModelPage) -
 
 pub(super) async fn get_model(service: Learned, call: Call, input: GetModel) -> Result<ModelDetails> {
     let folder = service.models(&call.caller)?;
-    Lifecycle::blocking(move || details(&folder, &input.model_path)).await
+    service.in_turn(&call, move |_| details(&folder, &input.model_path)).await
 }
 
 fn details(folder: &Roots, path: &str) -> Result<ModelDetails> {
-    let model = models::find(folder, path)?;
+    details_of(folder, path, models::find(folder, path)?)
+}
+
+fn details_of(folder: &Roots, path: &str, model: Model) -> Result<ModelDetails> {
     Ok(ModelDetails {
         model_path: models::place(folder, path)?.0,
         method: model.detector.method(),
@@ -192,17 +196,17 @@ pub(super) async fn delete_model(service: Learned, call: Call, input: DeleteMode
 
 pub(super) async fn export_model(service: Learned, call: Call, input: ExportModel) -> Result<Exported> {
     let (folder, files) = (service.models(&call.caller)?, service.files.clone());
-    Lifecycle::blocking(move || {
+    let work = move |_: &CancellationToken| {
         let bytes = models::to_bytes(&models::find(&folder, &input.model_path)?)?;
         files.create_new(&input.path, &bytes)?;
         Ok(Exported { path: input.path, bytes: bytes.len() })
-    })
-    .await
+    };
+    service.in_turn(&call, work).await
 }
 
 pub(super) async fn import_model(service: Learned, call: Call, input: ImportModel) -> Result<ModelDetails> {
     let (folder, files) = (service.models(&call.caller)?, service.files.clone());
-    Lifecycle::blocking(move || {
+    let work = move |cancel: &CancellationToken| {
         let given = |name: &str| -> Result<String> {
             models::check_name(name)?;
             Ok(format!("{}.{}", name.trim_end_matches(".safetensors"), models::ENDING))
@@ -227,8 +231,11 @@ pub(super) async fn import_model(service: Learned, call: Call, input: ImportMode
             }
             _ => return Err(Error::invalid("give either `path` or `content`")),
         };
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled("the caller went away before the model was written"));
+        }
         models::save_new(&folder, &name, &model)?;
-        details(&folder, &name)
-    })
-    .await
+        details_of(&folder, &name, model)
+    };
+    service.in_turn(&call, work).await
 }

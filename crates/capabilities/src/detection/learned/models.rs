@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use opsroom_analytics::classify::artifact;
 use opsroom_analytics::classify::dataset::Dataset;
-use opsroom_analytics::classify::detector::{Detector, Network};
+use opsroom_analytics::classify::detector::{Detector, Network, Stop};
 use opsroom_analytics::classify::foreign::checkpoint;
 use opsroom_analytics::classify::model::Model;
 use opsroom_analytics::classify::predict::Verdict;
@@ -19,7 +20,7 @@ use super::{refused, refused_of};
 /// The ending of a model's file.
 pub const ENDING: &str = "safetensors";
 /// Bytes of a model's file, at most.
-pub const MAX_MODEL_BYTES: u64 = 1 << 30;
+pub const MAX_MODEL_BYTES: u64 = artifact::MAX_BYTES as u64;
 /// Events of a sequence that an imported network reads: all of any sequence that can be given.
 const IMPORTED_LENGTH: usize = 1_000_000;
 
@@ -155,21 +156,41 @@ pub fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-/// Says of every row whether it is an anomaly, and, if `explain`, why of those that are.
+/// Anomalous rows that are explained together.
+const EXPLAINED_AT_ONCE: usize = 4096;
+
+/// Says of every row whether it is an anomaly, and why of those that are: of the first ones, until their
+/// reasons name `most` events together; of none for 0. Returns also how many anomalous rows have no reasons.
 ///
 /// # Errors
-/// `Invalid` when the model and the data do not fit.
-pub fn judge(model: &Model, dataset: &Dataset, explain: bool) -> Result<Vec<Verdict>> {
-    let mut verdicts = model.predict(dataset, false).map_err(refused)?;
-    if explain {
-        let anomalous: Vec<usize> = verdicts.iter().filter(|v| v.anomalous).map(|v| v.row).collect();
-        let explained = model.predict(&dataset.select(&anomalous), true).map_err(refused)?;
-        for (&row, verdict) in anomalous.iter().zip(explained) {
+/// `Invalid` when the model and the data do not fit, `Cancelled` when `stop` says so.
+pub fn judge(model: &Model, dataset: &Dataset, most: usize, stop: Stop<'_>) -> Result<(Vec<Verdict>, usize)> {
+    let mut verdicts = model.predict_until(dataset, false, stop).map_err(refused)?;
+    let anomalous: Vec<usize> = verdicts.iter().filter(|v| v.anomalous).map(|v| v.row).collect();
+    let (mut named, mut explained) = (0, 0);
+    for rows in anomalous.chunks(EXPLAINED_AT_ONCE) {
+        if named >= most {
+            break;
+        }
+        let reasons = model.predict_until(&dataset.select(rows), true, stop).map_err(refused)?;
+        for (&row, verdict) in rows.iter().zip(reasons) {
+            if named >= most {
+                break;
+            }
+            named += names(&verdict);
+            explained += 1;
             let Verdict { probability, anomalous, .. } = verdicts[row];
             verdicts[row] = Verdict { row, probability, anomalous, ..verdict };
         }
     }
-    Ok(verdicts)
+    Ok((verdicts, anomalous.len() - explained))
+}
+
+/// Events that a verdict's reasons name.
+fn names(verdict: &Verdict) -> usize {
+    let normal = verdict.nearest_normal.as_ref();
+    let normal = normal.map_or(0, |normal| normal.sequence.len() + normal.differences.len());
+    1 + verdict.events.len() + verdict.read_as.len() + normal
 }
 
 /// Saves a model under a name that is not taken; the path of its file.

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::io::BufReader;
 
 use opsroom_analytics::classify::csv::{Labels, read_labels};
-use opsroom_analytics::classify::dataset::{Builder, Dataset, Row};
+use opsroom_analytics::classify::dataset::{Builder, Dataset, MAX_MEMORY, Row};
+use opsroom_analytics::classify::detector::Stop;
 use opsroom_analytics::features::Grouping;
 use opsroom_analytics::parse::{Kind, LogParser, ParserConfig, TemplateId};
 use opsroom_core::files::Roots;
 use opsroom_core::{Error, Result};
 
+use super::layout::stopped;
 use super::{refused, refused_of};
 use crate::detection::grouping::{Choice, SAMPLE_LINES, choose};
 use crate::detection::model::Options;
@@ -20,15 +22,21 @@ use crate::logs::input::{Batch, Limits, LogReader, Watch, read_batches};
 use crate::logs::operations::{named, sources};
 use crate::logs::shown::shown;
 
-/// Records of a log that are kept, at most.
-const MAX_RECORDS: usize = 200_000_000;
+/// Bytes that a session takes beside its events and its id, with the room that tables keep free.
+const SESSION: usize = 160;
 
 /// The labelled rows of a log.
 ///
 /// # Errors
 /// `NotFound`, `Forbidden` or `Invalid` for what cannot be read, naming it; `Invalid` when the labels name
 /// nothing that the log has.
-pub fn dataset(files: &Roots, path: &str, labels: &str, session: Option<&str>) -> Result<Dataset> {
+pub fn dataset(
+    files: &Roots,
+    path: &str,
+    labels: &str,
+    session: Option<&str>,
+    stop: Stop<'_>,
+) -> Result<Dataset> {
     let known = read_labels(BufReader::new(files.open_read(labels)?.file))
         .map_err(|error| refused_of(labels, error))?;
     let limits = Limits::served();
@@ -43,7 +51,7 @@ pub fn dataset(files: &Roots, path: &str, labels: &str, session: Option<&str>) -
         )));
     }
     let mut rows = Rows { known, ..Rows::new(options.parser, choice.grouping) };
-    rows.read(reader, choice)?;
+    rows.read(reader, choice, stop)?;
     rows.finish(path, labels)
 }
 
@@ -53,7 +61,7 @@ struct Rows {
     known: Labels,
     places: HashMap<Vec<u8>, usize>,
     rows: Vec<Session>,
-    records: usize,
+    memory: usize,
     time: i64,
 }
 
@@ -66,10 +74,10 @@ struct Session {
 impl Rows {
     fn new(parser: ParserConfig, grouping: Grouping) -> Self {
         let (places, rows, known) = (HashMap::new(), Vec::new(), Labels::Lines(HashMap::new()));
-        Self { parser: LogParser::new(parser), grouping, known, places, rows, records: 0, time: 0 }
+        Self { parser: LogParser::new(parser), grouping, known, places, rows, memory: 0, time: 0 }
     }
 
-    fn read(&mut self, reader: LogReader, choice: Choice) -> Result<()> {
+    fn read(&mut self, reader: LogReader, choice: Choice, stop: Stop<'_>) -> Result<()> {
         let key = choice.key;
         let prepare = move |batch: &mut Batch| {
             if let Some(key) = &key {
@@ -77,6 +85,7 @@ impl Rows {
             }
         };
         read_batches(reader, prepare, |batch| {
+            stopped(stop)?;
             for (at, (number, line)) in batch.lines().enumerate() {
                 self.line(number, line, batch.marked(at))?;
             }
@@ -88,12 +97,6 @@ impl Rows {
     fn line(&mut self, number: u64, line: &[u8], key: Option<&[u8]>) -> Result<()> {
         let parsed = self.parser.push(line);
         let (Kind::Head, Some(template)) = (parsed.kind, parsed.template) else { return Ok(()) };
-        self.records += 1;
-        if self.records > MAX_RECORDS {
-            return Err(Error::invalid(format!(
-                "the log has more than {MAX_RECORDS} records; train on a part of it"
-            )));
-        }
         self.time = parsed.time.unwrap_or(self.time);
         // A record without an id belongs to no session, and one without a time to the window before it.
         let key = match (self.grouping, key) {
@@ -108,6 +111,16 @@ impl Rows {
                 std::str::from_utf8(&key).ok().and_then(|key| sessions.get(key.trim()).copied())
             }
         };
+        self.memory += 2 * size_of::<u32>();
+        if !self.places.contains_key(&key) {
+            self.memory += SESSION + key.len();
+        }
+        if self.memory > MAX_MEMORY {
+            return Err(Error::invalid(format!(
+                "the log up to line {number} takes more than the {MAX_MEMORY} bytes of memory that data may; train \
+                 on a part of it"
+            )));
+        }
         let place = *self.places.entry(key).or_insert(self.rows.len());
         if place == self.rows.len() {
             self.rows.push(Session { events: Vec::new(), anomalous: label, time: parsed.time });

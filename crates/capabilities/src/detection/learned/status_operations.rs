@@ -1,5 +1,6 @@
 //! `get_training_status` and `get_training_results`.
 
+use opsroom_core::job::State;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use super::Learned;
 use super::answers::{RunStatus, TrainingResults, TrainingStatus};
-use super::runs::{Kind, Status, Stored};
+use super::runs::{self, Kind, Status, Stored};
 
 /// Tell how far training is: the newest run of each kind, or the one of `run_id`.
 ///
@@ -51,8 +52,10 @@ pub(super) async fn get_training_status(
     input: GetTrainingStatus,
 ) -> Result<TrainingStatus> {
     let [federated, centralized] = runs(&service, &call, &input.model_type, input.run_id.as_deref()).await?;
-    let told = |run: Option<Stored>| told(&service, run);
-    Ok(TrainingStatus { federated: federated.map(told), centralized: centralized.map(told) })
+    Ok(TrainingStatus {
+        federated: told(&service, &call, Kind::Federated, federated).await?,
+        centralized: told(&service, &call, Kind::Centralized, centralized).await?,
+    })
 }
 
 pub(super) async fn get_training_results(
@@ -84,7 +87,10 @@ async fn runs(
         if other.is_some_and(|other| other.as_str() == model_type) {
             continue;
         }
-        let found = service.store.newest(&call.caller.teams, kind, id).await?;
+        let mut found = service.store.newest(&call.caller.teams, kind, id).await?;
+        if let (None, Some(id)) = (&found, id) {
+            found = waiting(service, call, kind, id).await?;
+        }
         // Of a run that was asked for, only its own kind is told.
         if id.is_none() || found.is_some() {
             *run = Some(found);
@@ -96,9 +102,62 @@ async fn runs(
     }
 }
 
-fn told(service: &Learned, run: Option<Stored>) -> RunStatus {
+/// Where a run stands: while it is at work, its job knows best whether it still is.
+async fn current(service: &Learned, call: &Call, kind: Kind, run: Stored) -> Result<Stored> {
+    if run.status != Status::Training {
+        return Ok(run);
+    }
+    let silent = run.status_at(service.clock.now());
+    let Some(jobs) = &service.jobs else { return Ok(Stored { status: silent, ..run }) };
+    if jobs.is_live(&run.id) {
+        return Ok(run);
+    }
+    let teams = &call.caller.teams;
+    let Some(job) = jobs.standing(teams, &run.id).await? else {
+        return Ok(Stored { status: silent, ..run });
+    };
+    // A job ends after its run: what has ended since the run was read says how by itself.
+    let again = service.store.newest(teams, kind, Some(&run.id)).await?.unwrap_or(run);
+    if again.status != Status::Training {
+        return Ok(again);
+    }
+    Ok(Stored { status: status_of(job.state), error: again.error.or(job.error), ..again })
+}
+
+/// The run of a job that was accepted and has not begun its work, or never came to it.
+async fn waiting(service: &Learned, call: &Call, kind: Kind, id: &str) -> Result<Option<Stored>> {
+    let Some(jobs) = &service.jobs else { return Ok(None) };
+    let job = jobs.standing(&call.caller.teams, id).await?;
+    let Some(job) = job.filter(|job| job.operation == kind.operation()) else { return Ok(None) };
+    Ok(Some(Stored {
+        id: id.to_owned(),
+        status: status_of(job.state),
+        state: runs::State::default(),
+        result: None,
+        error: job.error,
+        created_at: job.created_at,
+        updated_at: job.created_at,
+    }))
+}
+
+fn status_of(job: State) -> Status {
+    match job {
+        State::Queued | State::Running => Status::Training,
+        State::Interrupted => Status::Interrupted,
+        State::Cancelled => Status::Cancelled,
+        State::Failed | State::Succeeded => Status::Error,
+    }
+}
+
+async fn told(
+    service: &Learned,
+    call: &Call,
+    kind: Kind,
+    run: Option<Option<Stored>>,
+) -> Result<Option<RunStatus>> {
+    let Some(run) = run else { return Ok(None) };
     let Some(run) = run else {
-        return RunStatus {
+        return Ok(Some(RunStatus {
             status: Status::Idle,
             progress: 0,
             current_epoch: 0,
@@ -110,12 +169,12 @@ fn told(service: &Learned, run: Option<Stored>) -> RunStatus {
             checkpoint: None,
             created_at: None,
             updated_at: None,
-        };
+        }));
     };
-    let status = run.status_at(service.clock.now());
+    let run = current(service, call, kind, run).await?;
     let state = run.state;
-    RunStatus {
-        status,
+    Ok(Some(RunStatus {
+        status: run.status,
         progress: state.progress,
         current_epoch: state.current_epoch,
         loss: state.loss,
@@ -126,5 +185,5 @@ fn told(service: &Learned, run: Option<Stored>) -> RunStatus {
         checkpoint: state.checkpoint,
         created_at: Some(run.created_at.to_rfc3339()),
         updated_at: Some(run.updated_at.to_rfc3339()),
-    }
+    }))
 }

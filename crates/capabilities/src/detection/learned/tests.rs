@@ -1,5 +1,6 @@
 //! What training promises: the tools in their order, on small data made here.
 
+mod bounds;
 mod data;
 
 use std::fmt::Write as _;

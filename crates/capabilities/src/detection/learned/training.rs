@@ -155,7 +155,8 @@ fn flow(scope: &Scope, failed: &Option<Error>) -> ControlFlow<()> {
 pub fn centralized(scope: &Scope, request: Request, method: Option<Method>) -> Result<Centralized> {
     let began = Instant::now();
     let Request { spec, network, expected_share, output, notes } = request;
-    let rows = spec.whole(&scope.files, opsroom_analytics::classify::arrays::Padding::Dropped)?;
+    let stop = || scope.cancel.is_cancelled();
+    let rows = spec.whole(&scope.files, opsroom_analytics::classify::arrays::Padding::Dropped, &stop)?;
     let seed = network.training.seed;
     let parts = Parts::of(&rows, spec.given(&scope.files)?, seed, &spec.name)?;
     let frame = Frame::of(&parts.training, seed).map_err(|error| about(&spec.name, error))?;
@@ -247,7 +248,7 @@ pub fn federated(scope: &Scope, request: Request, asked: &Federation) -> Result<
     let began = Instant::now();
     let Request { spec, network, expected_share, output, notes } = request;
     let seed = network.training.seed;
-    let rows = spec.clients(&scope.files, asked.clients, seed)?;
+    let rows = spec.clients(&scope.files, asked.clients, seed, &|| scope.cancel.is_cancelled())?;
     let mut warnings = notes;
     if rows.len() < asked.clients {
         warnings.push(format!(

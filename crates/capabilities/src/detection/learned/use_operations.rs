@@ -10,6 +10,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{Evaluated, Metrics, Predictions};
 use super::{Learned, device_notes, models, raw, read, refused, refused_of};
@@ -68,6 +69,9 @@ pub struct EvaluateModel {
     client_id: Option<usize>,
 }
 
+/// Events that the reasons of one answer name together, at most.
+const MAX_NAMED: usize = 200_000;
+
 fn data_type() -> String {
     "aliyun".to_owned()
 }
@@ -78,7 +82,7 @@ fn batch_size() -> usize {
 
 pub(super) async fn predict_logs(service: Learned, call: Call, input: PredictLogs) -> Result<Predictions> {
     let folder = service.models(&call.caller)?;
-    Lifecycle::blocking(move || {
+    let work = move |cancel: &CancellationToken| {
         let model = models::find(&folder, &input.model_path)?;
         let dataset = match (input.log_data, input.sequences, input.lines) {
             (Some(vectors), None, None) => of_vectors(&model, vectors)?,
@@ -86,7 +90,14 @@ pub(super) async fn predict_logs(service: Learned, call: Call, input: PredictLog
             (None, None, Some(lines)) => of_lines(&model, &lines)?,
             _ => return Err(Error::invalid("give one of `log_data`, `sequences` and `lines`")),
         };
-        let verdicts = models::judge(&model, &dataset, true)?;
+        let (verdicts, unexplained) = models::judge(&model, &dataset, MAX_NAMED, &|| cancel.is_cancelled())?;
+        let mut warnings = device_notes(input.gpu_id);
+        if unexplained > 0 {
+            warnings.push(format!(
+                "{unexplained} anomalies have no reasons: those before them name {MAX_NAMED} events, the most of \
+                 one answer; ask for fewer sequences at once"
+            ));
+        }
         let flags: Vec<u8> = verdicts.iter().map(|verdict| u8::from(verdict.anomalous)).collect();
         Ok(Predictions {
             predictions: flags.clone(),
@@ -95,10 +106,10 @@ pub(super) async fn predict_logs(service: Learned, call: Call, input: PredictLog
             verdicts,
             threshold: 0.5,
             device: "cpu".to_owned(),
-            warnings: device_notes(input.gpu_id),
+            warnings,
         })
-    })
-    .await
+    };
+    service.in_turn(&call, work).await
 }
 
 /// Sequences of vectors as a model reads them: steps of nothing but zeros fill up, and only an imported
@@ -137,7 +148,8 @@ fn of_lines(model: &Model, lines: &[Vec<String>]) -> Result<Dataset> {
 fn of_ids(sequences: &[String], templates: &BTreeMap<String, String>) -> Result<Dataset> {
     let mut builder = Builder::default();
     for (number, sequence) in sequences.iter().enumerate() {
-        let events: Vec<u32> = sequence.split_ascii_whitespace().map(|id| builder.event(id)).collect();
+        let events = builder.events(sequence.split_ascii_whitespace());
+        let events = events.map_err(|error| refused_of("sequences", error))?;
         if events.is_empty() {
             return Err(Error::invalid(format!("sequences: number {number} (from 0) has no events")));
         }
@@ -154,16 +166,17 @@ fn of_ids(sequences: &[String], templates: &BTreeMap<String, String>) -> Result<
 pub(super) async fn evaluate_model(service: Learned, call: Call, input: EvaluateModel) -> Result<Evaluated> {
     let folder = service.models(&call.caller)?;
     let spec = service.spec(&call.caller, &input.data_type).await?;
-    let files = service.files.clone();
+    let (files, cancel) = (service.files.clone(), call.cancel.clone());
     Lifecycle::blocking(move || {
         let model = models::find(&folder, &input.model_path)?;
         // An imported network was trained with the filler as an event like any other.
         let padding = if model.space.is_some() { Padding::Dropped } else { Padding::Kept };
         let rows = match input.client_id {
             Some(client) => spec.client(&files, client, padding)?,
-            None => spec.whole(&files, padding)?,
+            None => spec.whole(&files, padding, &|| cancel.is_cancelled())?,
         };
-        let evaluation = model.evaluate(&rows).map_err(|error| refused_of(&spec.name, error))?;
+        let stop = || cancel.is_cancelled();
+        let evaluation = model.evaluate_until(&rows, &stop).map_err(|error| refused_of(&spec.name, error))?;
         Ok(Evaluated {
             test_loss: evaluation.test_loss,
             accuracy: evaluation.accuracy,
