@@ -1,10 +1,12 @@
 //! Segments of log lines: how fast lines become one, how small they get, and how fast they are searched,
-//! beside `zstd -3` and, where it is installed, ripgrep on the same lines.
+//! beside `zstd -3`, ripgrep where it is installed, and ClickHouse (chdb) on the same lines.
 //!
-//! `logs [MEGABYTES] [LOGHUB_FOLDER]`. Lines are those of the ten systems of loghub 2k with every word that
+//! `logs [MEGABYTES] [LOGHUB_FOLDER] [--no-peers]`. Lines are those of the ten systems of loghub 2k with every word that
 //! has a digit drawn anew, behind a time that goes on. Times of packing are processor time of one core.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +15,7 @@ use opsroom_analytics::parse::{LogParser, ParserConfig};
 use opsroom_analytics::segments::{Labels, Pattern, Rows, Segment, Test, encode};
 use rayon::prelude::*;
 
-use crate::parsing::{corpus, cpu};
+use crate::parsing::{corpus, cpu, drain3};
 
 /// Bytes of text of a segment, as the store makes them.
 const SEGMENT: usize = 64 << 20;
@@ -26,82 +28,202 @@ const REGEXES: [&str; 5] = [
     r"session [0-9a-fx]+ closed",
 ];
 
+/// Tokens that are looked for, and how often each is in the lines.
+const TOKENS: (usize, usize) = (20, 10);
+/// Bytes of a batch that is written at once, as a sender sends it.
+const BATCH: usize = 1 << 20;
+
 /// Runs the benchmark.
 pub fn run(arguments: &[String]) -> Result<(), String> {
-    let megabytes: usize =
-        arguments.first().map_or(Ok(512), |text| text.parse()).map_err(|e| format!("{e}"))?;
-    let folder = arguments.get(1).map_or("shared/data/logs/loghub_2k", String::as_str);
+    let mut plain = arguments.iter().filter(|argument| !argument.starts_with("--"));
+    let megabytes: usize = plain.next().map_or(Ok(512), |text| text.parse()).map_err(|e| format!("{e}"))?;
+    let folder = plain.next().map_or("shared/data/logs/loghub_2k", String::as_str);
     let systems = corpus::load(Path::new(folder))?;
     let lines: Vec<(&[u8], &[u8])> = systems
         .iter()
         .flat_map(|system| system.raw.iter().zip(&system.messages))
         .map(|(raw, message)| (raw.as_slice(), message.as_slice()))
         .collect();
-    let mut dice = Dice(42);
-    let (mut segments, mut raw_bytes, mut packed_bytes, mut zstd_bytes, mut rows_made) =
-        (Vec::new(), 0, 0, 0, 0);
-    let (mut parsing, mut packing) = (0.0, 0.0);
-    let mut time = 1_763_719_200_000_000i64;
     let raw_file = std::env::temp_dir().join(format!("opsroom-bench-{}.log", std::process::id()));
-    let mut raw_out = std::io::BufWriter::new(std::fs::File::create(&raw_file).map_err(|e| e.to_string())?);
-    let mut tokens = Vec::new();
-    while raw_bytes < megabytes << 20 {
-        let text =
-            made(&lines, &mut dice, &mut time, SEGMENT.min((megabytes << 20) - raw_bytes).max(1 << 20));
-        std::io::Write::write_all(&mut raw_out, &text).map_err(|e| e.to_string())?;
-        raw_bytes += text.len();
-        zstd_bytes += zstd::bulk::compress(&text, 3).map_err(|e| e.to_string())?.len();
-        let mut rows = Rows::default();
-        parsing += cpu::measure(|| {
-            let mut parser = LogParser::new(ParserConfig::default());
-            for line in text.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
-                let parsed = parser.push(line);
-                rows.push(parsed.time.unwrap_or(0), parsed.level.map_or(0, |level| level as u8 + 1), 0, line);
-            }
-        });
-        rows_made += rows.rows.len();
-        if let Some(word) = rare_word(&rows, &mut dice) {
-            tokens.push(word);
+    let bench = Bench { lines, megabytes, raw_file };
+    let outcome = bench.run(!arguments.iter().any(|argument| argument == "--no-peers"));
+    std::fs::remove_file(&bench.raw_file).map_err(|e| e.to_string())?;
+    outcome
+}
+
+struct Bench<'a> {
+    lines: Vec<(&'a [u8], &'a [u8])>,
+    megabytes: usize,
+    /// Where the lines lie as text, for those who search them so.
+    raw_file: PathBuf,
+}
+
+/// What packing cost.
+#[derive(Default)]
+struct Cost {
+    raw: usize,
+    packed: usize,
+    zstd: usize,
+    rows: usize,
+    parsing: f64,
+    writing: f64,
+    packing: f64,
+}
+
+impl Bench<'_> {
+    fn run(&self, peers: bool) -> Result<(), String> {
+        let mut dice = Dice(42);
+        let tokens: Vec<String> = (0..TOKENS.0).map(|_| token(&mut dice)).collect();
+        let (segments, cost) = self.pack(&tokens, &mut dice)?;
+        let mb = cost.raw as f64 / 1e6;
+        println!(
+            "{mb:.0} MB in {} lines of {} bytes, {} segments",
+            cost.rows,
+            cost.raw / cost.rows.max(1),
+            segments.len()
+        );
+        println!("reading times and levels  {:7.1} MB/s of one core", mb / cost.parsing);
+        println!("writing ahead, fdatasync  {:7.1} MB/s of one core", mb / cost.writing);
+        println!("packing                   {:7.1} MB/s of one core", mb / cost.packing);
+        println!(
+            "all three                 {:7.1} MB/s of one core",
+            mb / (cost.parsing + cost.writing + cost.packing)
+        );
+        println!(
+            "size: 1/{:.1} of raw, {:.2} of `zstd -3` (which is 1/{:.1})",
+            cost.raw as f64 / cost.packed as f64,
+            cost.packed as f64 / cost.zstd as f64,
+            cost.raw as f64 / cost.zstd as f64
+        );
+        self.search(&segments, &tokens)?;
+        if peers { self.chdb(&tokens) } else { Ok(()) }
+    }
+
+    fn pack(&self, tokens: &[String], dice: &mut Dice) -> Result<(Vec<Segment>, Cost), String> {
+        let io = |error: std::io::Error| error.to_string();
+        let all = self.megabytes << 20;
+        let (mut cost, mut segments) = (Cost::default(), Vec::new());
+        let mut time = 1_763_719_200_000_000i64;
+        let mut raw_out = std::io::BufWriter::new(File::create(&self.raw_file).map_err(io)?);
+        let mut ahead = tempfile()?;
+        let mut planted = 0;
+        while cost.raw < all {
+            let bytes = SEGMENT.min(all - cost.raw).max(BATCH);
+            // Each token comes as often as it should, spread over everything.
+            let until = (cost.raw + bytes).min(all) * TOKENS.0 * TOKENS.1 / all;
+            let due: Vec<&str> = (planted..until).map(|at| tokens[at % TOKENS.0].as_str()).collect();
+            planted = until;
+            let text = made(&self.lines, dice, &mut time, bytes, &due);
+            raw_out.write_all(&text).map_err(io)?;
+            cost.raw += text.len();
+            cost.zstd += zstd::bulk::compress(&text, 3).map_err(io)?.len();
+            let mut written = Ok(());
+            cost.writing += cpu::measure(|| {
+                written = text.chunks(BATCH).try_for_each(|batch| write_ahead(&mut ahead, batch));
+            });
+            written.and_then(|()| ahead.rewind()).and_then(|()| ahead.set_len(0)).map_err(io)?;
+            let mut rows = Rows::default();
+            cost.parsing += cpu::measure(|| {
+                let mut parser = LogParser::new(ParserConfig::default());
+                for line in text.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+                    let parsed = parser.push(line);
+                    let level = parsed.level.map_or(0, |level| level as u8 + 1);
+                    rows.push(parsed.time.unwrap_or(0), level, 0, line);
+                }
+            });
+            cost.rows += rows.rows.len();
+            let mut packed = Vec::new();
+            cost.packing += cpu::measure(|| {
+                let name = &mut |lines: &[&[u8]]| vec![String::new(); lines.len()];
+                packed = encode(&rows, &[Labels::new()], name).unwrap_or_default();
+            });
+            cost.packed += packed.len();
+            segments.push(Segment::open(Arc::new(packed)).map_err(|e| e.to_string())?);
         }
-        let mut packed = Vec::new();
-        packing += cpu::measure(|| {
-            let name = &mut |lines: &[&[u8]]| vec![String::new(); lines.len()];
-            packed = encode(&rows, &[Labels::new()], name).unwrap_or_default();
-        });
-        packed_bytes += packed.len();
-        segments.push(Segment::open(Arc::new(packed)).map_err(|e| e.to_string())?);
+        raw_out.flush().map_err(io)?;
+        Ok((segments, cost))
     }
-    drop(raw_out);
-    let mb = raw_bytes as f64 / 1e6;
-    println!(
-        "{mb:.0} MB in {rows_made} lines of {} bytes, {} segments",
-        raw_bytes / rows_made.max(1),
-        segments.len()
-    );
-    println!("reading times and levels  {:7.1} MB/s of one core", mb / parsing);
-    println!("packing                   {:7.1} MB/s of one core", mb / packing);
-    println!("both                      {:7.1} MB/s of one core", mb / (parsing + packing));
-    println!(
-        "size: 1/{:.1} of raw, {:.2} of `zstd -3` (which is 1/{:.1})",
-        raw_bytes as f64 / packed_bytes as f64,
-        packed_bytes as f64 / zstd_bytes as f64,
-        raw_bytes as f64 / zstd_bytes as f64
-    );
-    let mut took: Vec<f64> =
-        tokens.iter().map(|token| timed(&segments, &Test::Text(token.clone())).1).collect();
-    took.sort_by(f64::total_cmp);
-    let median = took.get(took.len() / 2).copied().unwrap_or_default();
-    println!("a rare word over everything: median of {} {median:.1} ms", took.len());
-    if let Some(token) = tokens.first() {
-        ripgrep(&["-c", "-F", &String::from_utf8_lossy(token)], &raw_file);
+
+    fn search(&self, segments: &[Segment], tokens: &[String]) -> Result<(), String> {
+        let found: Vec<(usize, f64)> =
+            tokens.iter().map(|token| timed(segments, &Test::Text(token.clone().into_bytes()))).collect();
+        let hits: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
+        println!("{} tokens, {hits:?} hits: median {:.1} ms", tokens.len(), median(&found));
+        let others: Option<Vec<(usize, f64)>> =
+            tokens.iter().map(|token| self.ripgrep(&["-c", "-F", token])).collect();
+        match others {
+            Some(found) => println!("  ripgrep: median {:.1} ms", median(&found)),
+            None => println!("  ripgrep is not installed"),
+        }
+        for text in REGEXES {
+            let test = Test::Matches(Pattern::new(text)?);
+            let (count, millis) = timed(segments, &test);
+            println!("/{text}/: {count} lines in {millis:.1} ms");
+            if let Some((count, millis)) = self.ripgrep(&["-c", "--no-unicode", text]) {
+                println!("  ripgrep: {count} lines in {millis:.1} ms");
+            }
+        }
+        Ok(())
     }
-    for text in REGEXES {
-        let test = Test::Matches(Pattern::new(text)?);
-        let (count, millis) = timed(&segments, &test);
-        println!("/{text}/: {count} lines in {millis:.1} ms");
-        ripgrep(&["-c", "--no-unicode", text], &raw_file);
+
+    /// How many lines ripgrep finds in the raw file, and how long it takes; nothing where there is none.
+    fn ripgrep(&self, arguments: &[&str]) -> Option<(usize, f64)> {
+        let search = || Command::new("rg").args(arguments).arg(&self.raw_file).output();
+        search().ok()?;
+        let start = Instant::now();
+        let output = search().ok()?;
+        let millis = start.elapsed().as_secs_f64() * 1e3;
+        Some((String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0), millis))
     }
-    std::fs::remove_file(&raw_file).map_err(|e| e.to_string())
+
+    /// ClickHouse in process, from PyPI, on the same lines.
+    fn chdb(&self, tokens: &[String]) -> Result<(), String> {
+        let bench = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let python = drain3::install_package(&bench.join(".peers/chdb"), "chdb==4.4.0")?;
+        let json = |list: &[String]| serde_json::to_string(list).map_err(|e| e.to_string());
+        let regexes: Vec<String> = REGEXES.iter().map(|text| (*text).to_owned()).collect();
+        let output = Command::new(&python)
+            .arg(bench.join("peers/chdb_logs.py"))
+            .arg(&self.raw_file)
+            .args([json(tokens)?, json(&regexes)?])
+            .output()
+            .map_err(|e| format!("{}: {e}", python.display()))?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .map_err(|_| format!("chdb failed: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let number = |name: &str| answer[name].as_f64().unwrap_or_default();
+        let raw = std::fs::metadata(&self.raw_file).map_err(|e| e.to_string())?.len() as f64;
+        println!(
+            "chdb 4.4.0: inserting with a text index {:.1} MB/s of one core",
+            raw / 1e6 / number("insert_cpu_seconds")
+        );
+        println!("  size: 1/{:.1} of raw", raw / number("bytes"));
+        println!("  {} hits: median {:.1} ms", answer["token_hits"], number("token_ms"));
+        for (text, found) in REGEXES.iter().zip(answer["regexes"].as_array().into_iter().flatten()) {
+            println!("  /{text}/: {} lines in {:.1} ms", found[0], found[1].as_f64().unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// A file of its own on the disk that the raw lines lie on.
+fn tempfile() -> Result<File, String> {
+    let path = std::env::temp_dir().join(format!("opsroom-bench-{}.wal", std::process::id()));
+    let file = File::create(&path).map_err(|e| e.to_string())?;
+    std::fs::remove_file(&path).map_err(|e| e.to_string())?;
+    Ok(file)
+}
+
+/// A batch as the write-ahead file keeps it: with its checksum, and on the disk when this answers.
+fn write_ahead(file: &mut File, batch: &[u8]) -> std::io::Result<()> {
+    file.write_all(&crc32fast::hash(batch).to_le_bytes())?;
+    file.write_all(batch)?;
+    file.sync_data()
+}
+
+fn median(found: &[(usize, f64)]) -> f64 {
+    let mut times: Vec<f64> = found.iter().map(|(_, millis)| *millis).collect();
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn timed(segments: &[Segment], test: &Test) -> (usize, f64) {
@@ -114,34 +236,32 @@ fn timed(segments: &[Segment], test: &Test) -> (usize, f64) {
     (count, start.elapsed().as_secs_f64() * 1e3)
 }
 
-fn ripgrep(arguments: &[&str], file: &Path) {
-    let search = || Command::new("rg").args(arguments).arg(file).output();
-    if search().is_err() {
-        return println!("  ripgrep is not installed");
-    }
-    let start = Instant::now();
-    if let Ok(output) = search() {
-        let count = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        println!("  ripgrep: {count} lines in {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
-    }
+/// A number that no line has but those that it is planted into.
+fn token(dice: &mut Dice) -> String {
+    (0..16).map(|at| char::from(b'1' + dice.roll(if at == 0 { 9 } else { 8 }) as u8)).collect()
 }
 
-/// A word of a line that hardly any other line has.
-fn rare_word(rows: &Rows, dice: &mut Dice) -> Option<Vec<u8>> {
-    (0..1_000).find_map(|_| {
-        let row = &rows.rows[dice.roll(rows.rows.len() as u64) as usize];
-        let mut words = rows.text_of(row).split(|b| !b.is_ascii_alphanumeric());
-        words
-            .find(|word| word.len() >= 9 && word.iter().filter(|b| b.is_ascii_digit()).count() >= 6)
-            .map(<[u8]>::to_vec)
-    })
+/// Puts a token in the place of a long number of the line that begins at `from`; answers whether there is one.
+fn plant(out: &mut Vec<u8>, from: usize, token: &str) -> bool {
+    let line = &out[from..];
+    let long = |word: &[u8]| word.len() >= 6 && word.iter().all(u8::is_ascii_digit);
+    let mut at = 0;
+    let place = line.split(|b| !b.is_ascii_alphanumeric()).find_map(|word| {
+        let start = at;
+        at += word.len() + 1;
+        long(word).then_some(from + start..from + start + word.len())
+    });
+    let Some(place) = place else { return false };
+    drop(out.splice(place, token.bytes()));
+    true
 }
 
-/// Lines with their variables drawn anew, behind a time that goes on.
-fn made(lines: &[(&[u8], &[u8])], dice: &mut Dice, time: &mut i64, bytes: usize) -> Vec<u8> {
+/// Lines with their variables drawn anew, behind a time that goes on; each of `tokens` is in one of them.
+fn made(lines: &[(&[u8], &[u8])], dice: &mut Dice, time: &mut i64, bytes: usize, tokens: &[&str]) -> Vec<u8> {
     const LEVELS: [&str; 8] = ["INFO", "INFO", "INFO", "INFO", "INFO", "WARN", "DEBUG", "ERROR"];
     let mut out = Vec::with_capacity(bytes + 4096);
-    while out.len() < bytes {
+    let mut waiting = tokens.iter().enumerate().peekable();
+    while out.len() < bytes || waiting.peek().is_some() {
         *time += dice.roll(2_000) as i64;
         let at = jiff_text(*time);
         let which = dice.roll(lines.len() as u64);
@@ -149,7 +269,14 @@ fn made(lines: &[(&[u8], &[u8])], dice: &mut Dice, time: &mut i64, bytes: usize)
         out.extend_from_slice(
             format!("{at} {level} host-{:02} worker[{}]: ", dice.roll(40), 1_000 + dice.roll(60)).as_bytes(),
         );
+        let from = out.len();
         redraw(lines[which as usize].1, dice, &mut out);
+        if let Some((at, token)) = waiting.peek()
+            && from >= bytes / tokens.len() * at
+            && plant(&mut out, from, token)
+        {
+            waiting.next();
+        }
         out.push(b'\n');
     }
     out

@@ -43,6 +43,11 @@ pub fn report(systems: &[System], data: &Path) -> Result<(), String> {
 
 /// The Python of an environment with drain3 in it.
 pub fn install(folder: &Path) -> Result<PathBuf, String> {
+    install_package(folder, "drain3==0.9.11")
+}
+
+/// The Python of an environment with this package in it.
+pub fn install_package(folder: &Path, package: &str) -> Result<PathBuf, String> {
     let python = folder.join("bin/python");
     let ready = folder.join("installed");
     if ready.exists() {
@@ -53,7 +58,7 @@ pub fn install(folder: &Path) -> Result<PathBuf, String> {
         if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
     };
     run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "drain3==0.9.11"]))?;
-    std::fs::write(&ready, "drain3==0.9.11\n").map_err(|e| format!("{}: {e}", ready.display()))?;
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
+    std::fs::write(&ready, package).map_err(|e| format!("{}: {e}", ready.display()))?;
     Ok(python)
 }

@@ -20,13 +20,16 @@ pub(super) enum Found {
 pub(super) fn align(pieces: &[Piece<'_>], needle: &[u8]) -> Found {
     let mut search = Search { pieces, needle, found: Vec::new() };
     let mut var = 0;
+    // A shape's own text has no digits.
+    let digits = needle.iter().any(u8::is_ascii_digit);
+    let first = needle.first().is_some_and(u8::is_ascii_digit);
     for (at, piece) in pieces.iter().enumerate() {
         match *piece {
             Piece::Text(text) => {
-                if contains(text, needle) {
+                if !digits && contains(text, needle) {
                     return Found::Yes;
                 }
-                let longest = text.len().min(needle.len().saturating_sub(1));
+                let longest = if first { 0 } else { text.len().min(needle.len().saturating_sub(1)) };
                 for taken in 1..=longest {
                     if text[text.len() - taken..].eq_ignore_ascii_case(&needle[..taken]) {
                         search.follow(at + 1, var, taken, &mut Vec::new());
@@ -65,7 +68,7 @@ impl Search<'_> {
             return;
         }
         let (_, most) = lengths(kind, code);
-        let run = self.needle.iter().take(most).take_while(|b| may_hold(kind, **b)).count();
+        let run = self.needle.iter().take(most).take_while(|b| may_hold(kind, code, **b)).count();
         if run == length {
             self.found.push(vec![(var, Want::Contains, 0, length)]);
         }
@@ -90,7 +93,7 @@ impl Search<'_> {
             }
             Some(&Piece::Var(kind, code)) => {
                 let (least, most) = lengths(kind, code);
-                let run = rest.iter().take(most).take_while(|b| may_hold(kind, **b)).count();
+                let run = rest.iter().take(most).take_while(|b| may_hold(kind, code, **b)).count();
                 if run == rest.len() {
                     wanted.push((var, Want::Begins, from, from + run));
                     self.found.push(wanted.clone());
@@ -123,11 +126,17 @@ fn lengths(kind: u8, code: u8) -> (usize, usize) {
     }
 }
 
-fn may_hold(kind: u8, byte: u8) -> bool {
+fn may_hold(kind: u8, code: u8, byte: u8) -> bool {
     match kind {
         TOKEN => is_word(byte),
         IP => byte.is_ascii_digit() || byte == b'.',
-        TIME => byte.is_ascii_alphanumeric() || b"-:/., ".contains(&byte),
+        TIME => match Spelling::of(code) {
+            // The letters of the months.
+            Some(Spelling::Syslog { .. } | Spelling::Access) => {
+                byte.is_ascii_digit() || b"abcdefgjlmnoprstuvy/: ".contains(&byte.to_ascii_lowercase())
+            }
+            _ => byte.is_ascii_digit() || b"-:/., tT".contains(&byte),
+        },
         RAW => true,
         _ => byte.is_ascii_hexdigit() || byte == b'-',
     }

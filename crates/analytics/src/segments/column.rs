@@ -75,10 +75,28 @@ impl Meta {
         if !fits || kinds & !known != 0 {
             return false;
         }
+        if self.form == INTS
+            && want == Want::Contains
+            && let Some((wanted, _)) = digits_of(needle)
+            && wanted > self.range.1
+            && !contains(&self.prefix, needle)
+        {
+            return false;
+        }
         if self.form == INTS && want == Want::Equal && self.prefix.is_empty() {
             return number(needle).is_none_or(|n| (self.range.0..=self.range.1).contains(&n));
         }
         true
+    }
+
+    /// Columns of the same likeness are kept together: those of times, of few values, of short and long ones.
+    pub fn likeness(&self) -> (u8, u8) {
+        let length = match self.lengths.1 {
+            0..=5 => 0,
+            6..=12 => 1,
+            _ => 2,
+        };
+        (self.form, length)
     }
 
     /// Whether the values stand in a chunk.
@@ -126,6 +144,50 @@ pub(super) fn contains(text: &[u8], needle: &[u8]) -> bool {
     };
     memchr::memchr2_iter(low, high, &text[..=last])
         .any(|at| text[at..at + needle.len()].eq_ignore_ascii_case(needle))
+}
+
+/// Calls `found` with where a text lies in another, whatever their ASCII case: its begins and ends, in order.
+fn places(text: &[u8], needle: &[u8], mut found: impl FnMut(usize, usize)) {
+    let Some(last) = text.len().checked_sub(needle.len()).filter(|_| !needle.is_empty()) else { return };
+    if !needle.iter().any(u8::is_ascii_alphabetic) {
+        let finder = memchr::memmem::Finder::new(needle);
+        let mut from = 0;
+        while let Some(at) = finder.find(&text[from..]) {
+            found(from + at, from + at + needle.len());
+            from += at + 1;
+        }
+        return;
+    }
+    let (low, high) = (needle[0].to_ascii_lowercase(), needle[0].to_ascii_uppercase());
+    for at in memchr::memchr2_iter(low, high, &text[..=last]) {
+        if text[at..at + needle.len()].eq_ignore_ascii_case(needle) {
+            found(at, at + needle.len());
+        }
+    }
+}
+
+/// The number that digits are, and ten to the power of how many they are; none that begins with a zero.
+fn digits_of(needle: &[u8]) -> Option<(u64, u64)> {
+    let value = number(needle).filter(|_| needle[0] != b'0')?;
+    Some((value, 10u64.pow(needle.len() as u32)))
+}
+
+/// Whether no end of the prefix is a begin of the text.
+fn is_apart(prefix: &[u8], needle: &[u8]) -> bool {
+    (1..=prefix.len().min(needle.len()))
+        .all(|taken| !prefix[prefix.len() - taken..].eq_ignore_ascii_case(&needle[..taken]))
+}
+
+/// Packed digits as text, row after row.
+fn hexadecimal(bytes: &[u8], digits: usize) -> Vec<u8> {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Vec::with_capacity(bytes.len() * 2);
+    for row in bytes.chunks_exact(digits.div_ceil(2)) {
+        text.extend(row.iter().flat_map(|pair| [HEX[usize::from(pair >> 4)], HEX[usize::from(pair & 15)]]));
+        // With an odd number of digits the last half is none.
+        text.truncate(text.len() - (row.len() * 2 - digits));
+    }
+    text
 }
 
 fn kind(byte: u8) -> u8 {
@@ -314,14 +376,14 @@ pub(super) fn decode(
     mark: u8,
     data: &[u8],
     count: usize,
-    rows: impl FnOnce() -> Vec<i64>,
+    rows: impl FnOnce() -> Result<Vec<i64>>,
 ) -> Result<Column> {
     let mut reader = Reader(data);
     let spelling = || Spelling::of(meta.code).ok_or(SegmentError::Damaged("an unknown spelling of a time"));
     Ok(match meta.form {
         CONST => Column::Const(meta.prefix.clone()),
         ROW_TIME => {
-            let times = rows().iter().map(|time| time.wrapping_add(meta.offset)).collect();
+            let times = rows()?.iter().map(|time| time.wrapping_add(meta.offset)).collect();
             Column::Times(spelling()?, times)
         }
         TIMES if mark == TIME => {
@@ -448,6 +510,45 @@ impl Column {
                         .for_each(|(row, _)| found.set(row));
                 }
             }
+            Column::Ints { prefix, numbers, .. } if want == Want::Contains && digits_of(needle).is_some() => {
+                // The prefix does not end with a digit: what is wanted lies in it or behind it.
+                if contains(prefix, needle) {
+                    return Bits::all(count);
+                }
+                let (wanted, unit) = digits_of(needle).unwrap_or_default();
+                for (row, &number) in numbers.iter().enumerate() {
+                    let mut rest = number;
+                    while rest >= wanted {
+                        if rest % unit == wanted {
+                            found.set(row);
+                            break;
+                        }
+                        rest /= 10;
+                    }
+                }
+            }
+            Column::Texts { bytes, ends } if want == Want::Contains => {
+                let mut row = 0;
+                places(bytes, needle, |from, to| {
+                    row += ends[row..].partition_point(|end| *end <= from);
+                    if ends.get(row).is_some_and(|end| to <= *end) {
+                        found.set(row);
+                    }
+                });
+            }
+            Column::Hex { prefix, bytes, digits, dashes: false }
+                if want == Want::Contains
+                    && *digits > 0
+                    && !contains(prefix, needle)
+                    && is_apart(prefix, needle) =>
+            {
+                let text = hexadecimal(bytes, *digits);
+                places(&text, needle, |from, to| {
+                    if from / digits == (to - 1) / digits {
+                        found.set(from / digits);
+                    }
+                });
+            }
             Column::Texts { bytes, ends } => {
                 let mut start = 0;
                 for (row, &end) in ends.iter().enumerate() {
@@ -499,7 +600,7 @@ mod tests {
         let mut written = Vec::new();
         meta.write(&mut written);
         assert_eq!(Meta::read(&mut Reader(&written)).unwrap(), meta);
-        let column = decode(&meta, mark, &out, values.len(), Vec::new).unwrap();
+        let column = decode(&meta, mark, &out, values.len(), || Ok(Vec::new())).unwrap();
         let texts = (0..values.len()).map(|row| {
             let mut text = Vec::new();
             column.write(row, &mut text);
@@ -538,7 +639,7 @@ mod tests {
         let values: Vec<&[u8]> = vec![b"1608", b"22", b"9160"];
         let mut out = Vec::new();
         let meta = encode(&values, TOKEN, &mut out);
-        let column = decode(&meta, TOKEN, &out, 3, Vec::new).unwrap();
+        let column = decode(&meta, TOKEN, &out, 3, || Ok(Vec::new())).unwrap();
         let rows = |want, needle: &[u8]| column.find(want, needle, 3).iter().collect::<Vec<_>>();
         assert_eq!(rows(Want::Contains, b"160"), [0, 2]);
         assert_eq!(rows(Want::Begins, b"160"), [0]);
@@ -548,12 +649,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_in_a_column_is_what_its_texts_contain() {
+        let columns: [&[&[u8]]; 5] = [
+            &[b"1608", b"22", b"9160", b"160160", b"0160", b"16"],
+            &[b"vm1608", b"vm22", b"vm9160"],
+            &[b"x1Y160", b"16", b"0z", b"160z16", b"Y1602y1"],
+            &[b"00ff1600", b"12345678", b"ab160f01"],
+            &[b"0x00ff160", b"0x1234567", b"0x160f01a"],
+        ];
+        let needles: [&[u8]; 14] = [
+            b"160", b"16", b"0", b"60", b"6016", b"22", b"vm16", b"m1", b"y1", b"Y1", b"f1", b"0x16", b"x0",
+            b"78ab",
+        ];
+        for values in columns {
+            let mut out = Vec::new();
+            let meta = encode(values, TOKEN, &mut out);
+            let column = decode(&meta, TOKEN, &out, values.len(), || Ok(Vec::new())).unwrap();
+            for needle in needles {
+                let found: Vec<usize> = column.find(Want::Contains, needle, values.len()).iter().collect();
+                let expected: Vec<usize> =
+                    (0..values.len()).filter(|at| contains(values[*at], needle)).collect();
+                assert_eq!(found, expected, "{:?} in {:?}", needle.escape_ascii(), values[0].escape_ascii());
+            }
+        }
+    }
+
+    #[test]
     fn damaged_columns_are_errors() {
         let values: Vec<&[u8]> = vec![b"a1", b"b2", b"a1", b"b2", b"a1", b"b2", b"a1"];
         let mut out = Vec::new();
         let meta = encode(&values, TOKEN, &mut out);
         for length in 0..out.len() {
-            assert!(decode(&meta, TOKEN, &out[..length], 7, Vec::new).is_err());
+            assert!(decode(&meta, TOKEN, &out[..length], 7, || Ok(Vec::new())).is_err());
         }
     }
 }

@@ -6,12 +6,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use zstd::bulk::Decompressor;
+
 use super::align::{Found, align};
 use super::bits::Bits;
-use super::column::{self, Column, Meta};
+use super::column::{self, Column, Meta, Want};
 use super::numbers::unpack;
 use super::query::{Pattern, Test};
-use super::shape::{Piece, pieces};
+use super::shape::{IP, Piece, TIME, UUID, pieces};
 use super::wire::{Reader, Result, SegmentError};
 use super::write::{Labels, MAGIC};
 use super::{MOST_ROWS, MOST_TEXT};
@@ -104,7 +106,8 @@ impl Segment {
             return Err(damaged("its end is not that of a segment"));
         }
         let packed = blob.read(size - (TAIL + packed) as u64, packed).map_err(SegmentError::Unread)?;
-        let footer = unzip(&packed, plain, checksum)?;
+        let mut unpacker = Decompressor::new().map_err(SegmentError::Unread)?;
+        let footer = unzip(&mut unpacker, &packed, plain, checksum)?;
         let mut inner = parse(&footer, blob)?;
         inner.footer = plain;
         Ok(Self { inner: Arc::new(inner) })
@@ -150,6 +153,7 @@ impl Segment {
             segment: self.clone(),
             found: Vec::new(),
             chunks: RefCell::default(),
+            unpacker: RefCell::default(),
             times: OnceCell::new(),
             places: OnceCell::new(),
             streams: OnceCell::new(),
@@ -176,12 +180,12 @@ impl Segment {
     }
 }
 
-fn unzip(packed: &[u8], plain: usize, checksum: u32) -> Result<Vec<u8>> {
+fn unzip(unpacker: &mut Decompressor<'_>, packed: &[u8], plain: usize, checksum: u32) -> Result<Vec<u8>> {
     if crc32fast::hash(packed) != checksum {
         return Err(SegmentError::Damaged("a part has another checksum than it says"));
     }
-    let bytes = zstd::bulk::decompress(packed, plain)
-        .map_err(|_| SegmentError::Damaged("a part cannot be unpacked"))?;
+    let bytes =
+        unpacker.decompress(packed, plain).map_err(|_| SegmentError::Damaged("a part cannot be unpacked"))?;
     if bytes.len() != plain {
         return Err(SegmentError::Damaged("a part has another length than it says"));
     }
@@ -319,6 +323,7 @@ pub struct Hits {
     /// Shapes with the rows of theirs that were found.
     found: Vec<(usize, Which)>,
     chunks: RefCell<HashMap<usize, Rc<Vec<u8>>>>,
+    unpacker: RefCell<Option<Decompressor<'static>>>,
     times: OnceCell<Vec<i64>>,
     /// For each shape, which rows of the segment are its own.
     places: OnceCell<Vec<Vec<u32>>>,
@@ -479,7 +484,12 @@ impl Hits {
         let &(from, packed, plain, checksum) =
             chunks.get(at).ok_or(SegmentError::Damaged("a column in no chunk"))?;
         let bytes = self.segment.inner.blob.read(from, packed).map_err(SegmentError::Unread)?;
-        let chunk = Rc::new(unzip(&bytes, plain, checksum)?);
+        let mut unpacker = self.unpacker.borrow_mut();
+        let unpacker = match &mut *unpacker {
+            Some(unpacker) => unpacker,
+            none => none.insert(Decompressor::new().map_err(SegmentError::Unread)?),
+        };
+        let chunk = Rc::new(unzip(unpacker, &bytes, plain, checksum)?);
         self.chunks.borrow_mut().insert(at, chunk.clone());
         Ok(chunk)
     }
@@ -495,7 +505,7 @@ pub struct ShapeRows<'a> {
     hits: &'a Hits,
     at: usize,
     shape: &'a Shape,
-    pieces: Vec<Piece<'a>>,
+    pieces: OnceCell<Vec<Piece<'a>>>,
     columns: RefCell<Vec<Option<Rc<Column>>>>,
 }
 
@@ -505,7 +515,7 @@ impl<'a> ShapeRows<'a> {
     fn new(hits: &'a Hits, at: usize) -> Self {
         let shape = &hits.segment.inner.shapes[at];
         let columns = RefCell::new(vec![None; shape.columns.len()]);
-        Self { hits, at, shape, pieces: pieces(&shape.text), columns }
+        Self { hits, at, shape, pieces: OnceCell::new(), columns }
     }
 
     fn eval(&self, test: &Test, streams: Streams<'_>) -> Result<Which> {
@@ -563,7 +573,10 @@ impl<'a> ShapeRows<'a> {
         if needle.is_empty() {
             return Ok(Which::All);
         }
-        let lists = match align(&self.pieces, needle) {
+        if needle.iter().all(u8::is_ascii_digit) {
+            return self.containing_digits(needle);
+        }
+        let lists = match align(self.pieces(), needle) {
             Found::Yes => return Ok(Which::All),
             Found::If(lists) => lists,
         };
@@ -588,6 +601,29 @@ impl<'a> ShapeRows<'a> {
         Ok(all)
     }
 
+    /// Digits lie within one variable, and never in a shape's own text.
+    fn containing_digits(&self, needle: &[u8]) -> Result<Which> {
+        let mut all = Which::None;
+        for (var, (meta, mark, _)) in self.shape.columns.iter().enumerate() {
+            // So many digits are together at most in a time, an address, an id.
+            let longest = match *mark {
+                TIME => 6,
+                IP => 3,
+                UUID => 12,
+                _ => usize::MAX,
+            };
+            if needle.len() <= longest && meta.may(Want::Contains, needle) {
+                let bits = self.column(var)?.find(Want::Contains, needle, self.shape.rows);
+                all = all.or(Which::of(bits));
+            }
+        }
+        Ok(all)
+    }
+
+    fn pieces(&self) -> &[Piece<'a>] {
+        self.pieces.get_or_init(|| pieces(&self.shape.text))
+    }
+
     fn matching(&self, pattern: &Pattern) -> Result<Which> {
         let mut rows = Which::All;
         for list in &pattern.needed {
@@ -607,10 +643,12 @@ impl<'a> ShapeRows<'a> {
             return Ok(if pattern.regex.is_match(&self.shape.text) { rows } else { Which::None });
         }
         let mut bits = Bits::none(self.shape.rows);
+        let columns: Vec<Rc<Column>> =
+            (0..self.shape.columns.len()).map(|var| self.column(var)).collect::<Result<_>>()?;
         let mut text = Vec::new();
         for at in (0..self.shape.rows).filter(|&at| rows.has(at)) {
             text.clear();
-            self.write(at, &mut text)?;
+            self.write_of(&columns, at, &mut text)?;
             if pattern.regex.is_match(&text) {
                 bits.set(at);
             }
@@ -618,10 +656,25 @@ impl<'a> ShapeRows<'a> {
         Ok(Which::of(bits))
     }
 
+    /// Appends the text of one of the shape's rows, whose columns were read.
+    fn write_of(&self, columns: &[Rc<Column>], row: usize, out: &mut Vec<u8>) -> Result<()> {
+        let mut columns = columns.iter();
+        for piece in self.pieces() {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text),
+                Piece::Var(..) => columns.next().into_iter().for_each(|column| column.write(row, out)),
+            }
+            if out.len() > 64 * MOST_TEXT {
+                return Err(SegmentError::Damaged("a row is too long"));
+            }
+        }
+        Ok(())
+    }
+
     /// Appends the text of one of the shape's rows.
     fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut var = 0;
-        for piece in &self.pieces {
+        for piece in self.pieces() {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Var(..) => {
@@ -649,9 +702,11 @@ impl<'a> ShapeRows<'a> {
             Some((chunk, place)) => slice(chunk, *place)?,
             None => &[],
         };
-        let times = self.hits.times()?;
-        let own = &self.hits.places()?[self.at];
-        let rows = || own.iter().map(|&row| times[row as usize]).collect();
+        // The times of all rows are read only for a column that is made of them.
+        let rows = || {
+            let (times, own) = (self.hits.times()?, &self.hits.places()?[self.at]);
+            Ok(own.iter().map(|&row| times[row as usize]).collect())
+        };
         let column = Rc::new(column::decode(meta, *mark, data, self.shape.rows, rows)?);
         self.columns.borrow_mut()[var] = Some(column.clone());
         Ok(column)

@@ -94,7 +94,7 @@ pub fn encode(
     for values in &globals {
         let mut data = Vec::new();
         pack(values, &mut data);
-        places.push(writer.add(data)?);
+        places.push(writer.add(&data)?);
     }
     let mut footer = Footer::begin(rows, streams, &places);
     footer.shapes(&shapes, &names, rows, &mut writer)?;
@@ -217,15 +217,15 @@ impl Writer {
         Ok(Self { packer, out: MAGIC.to_vec(), pending: Vec::new(), chunks: Vec::new() })
     }
 
-    fn add(&mut self, data: Vec<u8>) -> Result<Place> {
+    fn add(&mut self, data: &[u8]) -> Result<Place> {
         if data.len() >= CHUNK {
             self.flush()?;
             let place = (self.chunks.len(), 0, data.len());
-            self.chunk(&data)?;
+            self.chunk(data)?;
             return Ok(place);
         }
         let place = (self.chunks.len(), self.pending.len(), data.len());
-        self.pending.extend_from_slice(&data);
+        self.pending.extend_from_slice(data);
         if self.pending.len() >= CHUNK {
             self.flush()?;
         }
@@ -300,6 +300,9 @@ impl Footer {
                 })
             })
             .collect();
+        let columns = columns(shapes, rows);
+        let places = placed(&columns, writer)?;
+        let mut columns = columns.iter().zip(places);
         let out = &mut self.0;
         put(out, templates.len() as u64);
         templates.iter().for_each(|template| put_bytes(out, template.as_bytes()));
@@ -310,21 +313,50 @@ impl Footer {
             out.push(*level);
             put(out, template);
             put(out, shape.rows as u64);
-            let vars = pieces(text).into_iter().filter_map(|piece| match piece {
-                Piece::Var(mark, code) => Some((mark, code)),
-                Piece::Text(_) => None,
-            });
-            for ((mark, code), values) in vars.zip(&shape.vars) {
-                let mut data = Vec::new();
-                let meta = column(mark, code, values, shape, rows, &mut data);
+            for ((meta, _), place) in columns.by_ref().take(shape.vars.len()) {
                 meta.write(out);
                 if meta.has_data() {
-                    put_place(out, writer.add(data)?);
+                    put_place(out, place);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The columns of all shapes, in their order.
+fn columns(shapes: &Shapes, rows: &Rows) -> Vec<(Meta, Vec<u8>)> {
+    let mut columns = Vec::new();
+    for shape in &shapes.list {
+        let (_, text) = shape.key.split_last().expect("a key ends with its level");
+        let vars = pieces(text).into_iter().filter_map(|piece| match piece {
+            Piece::Var(mark, code) => Some((mark, code)),
+            Piece::Text(_) => None,
+        });
+        for ((mark, code), values) in vars.zip(&shape.vars) {
+            let mut data = Vec::new();
+            let meta = column(mark, code, values, shape, rows, &mut data);
+            columns.push((meta, data));
+        }
+    }
+    columns
+}
+
+/// Where each column stands. Columns of a kind share chunks: they compress well together, and who looks for
+/// a long value unpacks no short ones.
+fn placed(columns: &[(Meta, Vec<u8>)], writer: &mut Writer) -> Result<Vec<Place>> {
+    let mut order: Vec<usize> = (0..columns.len()).filter(|at| columns[*at].0.has_data()).collect();
+    order.sort_by_key(|at| columns[*at].0.likeness());
+    let mut places = vec![(0, 0, 0); columns.len()];
+    let mut before = None;
+    for at in order {
+        let (meta, data) = &columns[at];
+        if before.replace(meta.likeness()).is_some_and(|before| before != meta.likeness()) {
+            writer.flush()?;
+        }
+        places[at] = writer.add(data)?;
+    }
+    Ok(places)
 }
 
 fn column(mark: u8, code: u8, values: &[Var], shape: &ShapeOf, rows: &Rows, out: &mut Vec<u8>) -> Meta {
