@@ -226,6 +226,7 @@ fn median(found: &[(usize, f64)]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// How many rows meet a condition, and the milliseconds that it takes when it is looked for again.
 fn timed(segments: &[Segment], test: &Test) -> (usize, f64) {
     let find = || -> usize {
         segments.par_iter().map(|s| s.find(test, i64::MIN..i64::MAX).map_or(0, |hits| hits.count())).sum()

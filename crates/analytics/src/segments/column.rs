@@ -75,6 +75,18 @@ impl Meta {
         if !fits || kinds & !known != 0 {
             return false;
         }
+        if self.form == CONST {
+            return want.met(&self.prefix, needle);
+        }
+        // Of numbers and hexadecimal all letters are known but those of the prefix.
+        let known = |b: &u8| match self.form {
+            INTS => b.is_ascii_digit() || *b == b'.',
+            HEX => b.is_ascii_hexdigit() || *b == b'-',
+            _ => true,
+        };
+        if !needle.iter().all(|b| known(b) || self.prefix.iter().any(|own| own.eq_ignore_ascii_case(b))) {
+            return false;
+        }
         if self.form == INTS
             && want == Want::Contains
             && let Some((wanted, _)) = digits_of(needle)
