@@ -12,7 +12,6 @@ use opsroom_core::id::new_id;
 use opsroom_core::job::Progress;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -182,24 +181,6 @@ impl Scope {
     }
 }
 
-/// How far threads that train stand back behind all others, from 0 to 19.
-const NICE: i32 = 10;
-
-/// Threads for one run of training, as many as there are cores. They get what the others leave: a server
-/// that trains on every core still answers at once. Each run has threads of its own, since one of a common
-/// pool would take up a second run while it waits for its part of the first.
-fn behind() -> Result<ThreadPool> {
-    let stand_back = |_| {
-        // On Linux this is about the calling thread alone. Without the right to, it trains as it is.
-        if cfg!(target_os = "linux") {
-            let _refused = rustix::process::setpriority_process(None, NICE);
-        }
-    };
-    let name = |number| format!("training-{number}");
-    let threads = ThreadPoolBuilder::new().thread_name(name).start_handler(stand_back).build();
-    threads.map_err(Error::internal)
-}
-
 impl Learned {
     /// Runs `work` as one run of training, and keeps how far it is and what comes of it.
     pub async fn run<T: Serialize + Send + 'static>(
@@ -221,7 +202,7 @@ impl Learned {
             progress: call.progress.clone(),
             state: state.clone(),
         };
-        let mut work = pin!(Lifecycle::blocking(move || behind()?.install(|| work(&scope))));
+        let mut work = pin!(Lifecycle::blocking(move || work(&scope)));
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         let outcome = loop {
             tokio::select! {
