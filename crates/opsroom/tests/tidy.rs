@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("backup", &["logs"]),
     ("health", &[]),
     ("identity", &["notifications"]),
     ("jobs", &[]),

@@ -1,7 +1,7 @@
 //! Opening a database by its URL.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use super::Db;
 use crate::error::{Error, Result};
+
+/// The embedded database's file in the data folder.
+const SQLITE_FILE: &str = "opsroom.db";
 
 /// Where the database is.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +57,7 @@ impl DbConfig {
     /// `Invalid` for a URL that is none of the three kinds, `Unavailable` for a database that does not answer.
     pub async fn open(&self, data_dir: &Path) -> Result<Db> {
         match self.url.split_once(':').map_or(self.url.as_str(), |(scheme, _)| scheme) {
-            "" => self.sqlite(SqliteConnectOptions::new().filename(data_dir.join("opsroom.db"))).await,
+            "" => self.sqlite(SqliteConnectOptions::new().filename(data_dir.join(SQLITE_FILE))).await,
             "sqlite" => {
                 let options = SqliteConnectOptions::from_str(&self.url);
                 self.sqlite(options.map_err(|error| self.wrong_url(error))?).await
@@ -80,6 +83,15 @@ impl DbConfig {
             }
             _ => Err(self.wrong_url("unknown scheme")),
         }
+    }
+
+    /// The file of the database, when it is one.
+    pub fn file(&self, data_dir: &Path) -> Option<PathBuf> {
+        if self.url.is_empty() {
+            return Some(data_dir.join(SQLITE_FILE));
+        }
+        let options = self.url.starts_with("sqlite:").then(|| SqliteConnectOptions::from_str(&self.url).ok());
+        options.flatten().map(|options| options.get_filename().to_owned())
     }
 
     async fn sqlite(&self, options: SqliteConnectOptions) -> Result<Db> {

@@ -203,7 +203,7 @@ impl Step {
         on.schema(sql).await
     }
 
-    fn sql(&self, dialect: Dialect) -> String {
+    pub(super) fn sql(&self, dialect: Dialect) -> String {
         macro_rules! text {
             ($statement:expr) => {
                 match dialect {

@@ -8,9 +8,12 @@
 //! This is the only place where dynamic SQL is handed to the driver; every value is bound.
 
 mod connect;
+mod load;
 mod migrate;
 mod password;
 mod row;
+pub mod schema;
+mod snapshot;
 mod transaction;
 
 use sea_query::{MysqlQueryBuilder, PostgresQueryBuilder, SqliteQueryBuilder};
@@ -25,7 +28,12 @@ use crate::error::{Error, Result};
 pub use connect::DbConfig;
 pub use migrate::{Applied, Migration, Step};
 pub use row::{Column, Row};
+pub use schema::{Cell, Shape};
+pub use snapshot::Snapshot;
 pub use transaction::Transaction;
+
+/// The table of the records of migrations.
+const RECORDS: &str = "schema_migrations";
 
 /// A kind of database, where a statement must differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

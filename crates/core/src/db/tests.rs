@@ -172,3 +172,65 @@ async fn a_full_disk_is_said_and_writing_goes_on_when_there_is_space() {
     let rows = db.all(&Query::select().column(Things::Id).from(Things::Table).to_owned()).await.unwrap();
     assert_eq!(rows.len(), 1);
 }
+
+#[tokio::test]
+async fn a_snapshot_sees_one_moment_and_keeps_nobody_from_writing() {
+    for test in each_database().await {
+        let db = migrated(&test).await;
+        db.run(&insert(1, "before", Some("a note"))).await.unwrap();
+        let shapes = Shape::all(&[("things", &MIGRATIONS)]).await.unwrap();
+        let mut snapshot = Snapshot::begin(db).await.unwrap();
+        db.run(&insert(2, "after", None)).await.unwrap();
+        let mut rows = Vec::new();
+        let count = snapshot.rows(&shapes[0], async |some| {
+            rows.extend(some);
+            Ok(())
+        });
+        assert_eq!(count.await.unwrap(), 1, "{:?}", db.dialect());
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let row = vec![Cell::Integer(1), text("before"), Cell::Double(0.5), Cell::Bool(true), text("a note")];
+        assert_eq!(rows, [row]);
+        assert_eq!(snapshot.migrations().await.unwrap()["things"], 1);
+        assert_eq!(db.count("test_things").await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn rows_are_put_back_as_they_were_and_rows_of_another_table_are_refused() {
+    for test in each_database().await {
+        let db = migrated(&test).await;
+        let shapes = Shape::all(&[("things", &MIGRATIONS)]).await.unwrap();
+        assert_eq!(db.used(&shapes).await.unwrap(), None);
+        let row = |id: i64, weight: Cell| {
+            let name = Cell::Text(format!("{id} 🙂 \\ \' \""));
+            vec![Cell::Integer(id), name, weight, Cell::Bool(id % 2 == 0), Cell::Null]
+        };
+        let mut rows: Vec<_> = (0..5_000).map(|id| row(id, Cell::Double(id as f64 / 3.0))).collect();
+        rows.push(row(i64::MAX, Cell::Null));
+        rows.push(row(i64::MIN, Cell::Double(f64::MIN_POSITIVE)));
+        let mut on = db.begin().await.unwrap();
+        on.clear(&shapes[0]).await.unwrap();
+        on.put(&shapes[0], rows.clone()).await.unwrap();
+        for wrong in [vec![Cell::Null], row(1, Cell::Text("heavy".to_owned()))] {
+            assert_eq!(on.put(&shapes[0], vec![wrong]).await.unwrap_err().kind, Kind::Invalid);
+        }
+        on.commit().await.unwrap();
+        let mut found = Vec::new();
+        let mut snapshot = Snapshot::begin(db).await.unwrap();
+        snapshot
+            .rows(&shapes[0], async |some| {
+                found.extend(some);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let id = |row: &Vec<Cell>| if let Cell::Integer(id) = row[0] { id } else { 0 };
+        found.sort_by_key(id);
+        rows.sort_by_key(id);
+        assert!(found == rows, "{:?}", db.dialect());
+        drop(snapshot);
+        assert_eq!(db.used(&shapes).await.unwrap().as_deref(), Some("test_things"));
+        db.unmake(&shapes).await.unwrap();
+        assert!(db.tables().await.unwrap().is_empty());
+    }
+}

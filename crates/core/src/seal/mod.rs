@@ -36,7 +36,7 @@ use root::Root;
 
 pub use config::SealConfig;
 pub use root::MASTER_FILE;
-pub use store::MIGRATIONS;
+pub use store::{MIGRATIONS, TABLE};
 
 /// Seals again, by the newest key, what one part of the house keeps sealed; answers how many texts it was.
 pub type Reseal = Arc<dyn Fn() -> BoxFuture<'static, Result<u64>> + Send + Sync>;
@@ -251,6 +251,27 @@ impl Sealer {
     fn known(&self) -> std::sync::RwLockReadGuard<'_, Keys> {
         self.inner.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the master key of a configuration opens these rows of [`TABLE`], each the id of a key and the key as
+/// it is sealed. Without rows there is nothing to open.
+///
+/// # Errors
+/// `Unavailable` without the master key that sealed them, with words on where it belongs.
+pub async fn opens(
+    config: &SealConfig,
+    data_dir: &Path,
+    egress: &Egress,
+    rows: &[(String, String)],
+) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let root = Root::find(config, data_dir, egress, false)?;
+    for (id, wrapped) in rows {
+        root.unwrap(id, wrapped).await?;
+    }
+    Ok(())
 }
 
 fn broken() -> Error {

@@ -9,6 +9,9 @@ use crate::error::Result;
 /// The table, oldest change first.
 pub const MIGRATIONS: [Migration; 1] = [Migration { version: 1, name: "key-encryption keys", steps: tables }];
 
+/// The table's name.
+pub const TABLE: &str = "sealing_keys";
+
 #[derive(Clone, Copy, Iden)]
 enum SealingKeys {
     Table,

@@ -2,6 +2,7 @@
 //! without a server, and every operation by its name with dashes.
 
 mod admin;
+mod backup;
 mod contain;
 mod operation;
 pub mod server;
@@ -84,6 +85,10 @@ enum Command {
     Migrate(admin::MigrateArgs),
     /// Check the configuration, the database and the folders
     Check,
+    /// Save the whole room in one file, beside a running server or without one; the master key is not in it
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty data folder and an empty database, of the same kind or another
+    Restore(backup::RestoreArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(admin::ConfigCommand),
@@ -189,6 +194,8 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         Command::SetupLink => block_on(admin::setup_link(&cli.place)),
         Command::Migrate(args) => block_on(admin::migrate(&cli.place, args)),
         Command::Check => block_on(admin::check(&cli.place)),
+        Command::Backup(args) => block_on(backup::save(&cli.place, args)),
+        Command::Restore(args) => block_on(backup::restore(&cli.place, args)),
         Command::VerifyAudit => block_on(admin::verify_audit(&cli.place)),
         Command::Contain(args) => contain::contain(args),
         Command::ExampleService => crate::example::serve(),

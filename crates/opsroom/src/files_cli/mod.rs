@@ -25,6 +25,7 @@ use opsroom_capabilities::logs::input::{Limits, Source, find_logs, in_time_order
 use opsroom_core::{Error, Result};
 
 use crate::cli::{complain, exit_code};
+pub use bar::{Shown, warn};
 pub use forecast::{ForecastArgs, TrainForecasterArgs, forecast, train_forecaster};
 use out::Out;
 

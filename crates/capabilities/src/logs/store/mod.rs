@@ -18,6 +18,7 @@
 
 mod catalogue;
 mod embedded;
+mod frozen;
 mod memory;
 mod names;
 mod query;
@@ -37,6 +38,7 @@ use super::input::Watch;
 
 pub use catalogue::MIGRATIONS;
 pub use embedded::{ALWAYS, Embedded, StoreConfig};
+pub use frozen::{Frozen, frozen};
 pub(crate) use memory::is_of as is_of_team;
 pub use query::pattern;
 

@@ -16,7 +16,7 @@ use super::memory::Part;
 use super::wal;
 
 /// The file that holds the store's name.
-const NAME: &str = "store.name";
+pub(super) const NAME: &str = "store.name";
 
 /// The store's own name, made when it begins.
 pub(super) fn name(folder: &Path) -> Result<String> {
