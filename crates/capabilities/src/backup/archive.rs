@@ -100,7 +100,7 @@ impl<W: Write> Writer<W> {
 /// `Invalid` for an archive that is not whole, or has what no backup makes; those of `each`.
 pub fn read(
     from: impl Read,
-    each: &mut dyn FnMut(&Entry, u64, &mut dyn Read) -> Result<Option<u64>>,
+    each: &mut dyn FnMut(&Entry, &mut dyn Read) -> Result<Option<u64>>,
 ) -> Result<Sums> {
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 18, from)));
     let (mut found, mut stated, mut names) = (Sums::new(), None, BTreeSet::new());
@@ -138,7 +138,7 @@ pub fn read(
             stated = Some(json::<Sums>(&mut body)?);
             continue;
         }
-        let rows = each(&entry, size, &mut body)?;
+        let rows = each(&entry, &mut body)?;
         // What was left unread counts too.
         std::io::copy(&mut body, &mut std::io::sink()).map_err(broken)?;
         let sum = body.sum();

@@ -164,7 +164,7 @@ async fn load(db: &Db, shapes: &[Shape], mut take: mpsc::Receiver<Piece>) -> Res
 /// Reads the whole archive and touches nothing.
 fn check(file: &Path, shapes: &[Shape], progress: &Progress) -> Result<Checked> {
     let (mut manifest, mut keys, mut tables) = (None, Vec::new(), 0);
-    let sums = archive::read(opened(file, "checking", progress)?, &mut |entry, _, body| {
+    let sums = archive::read(opened(file, "checking", progress)?, &mut |entry, body| {
         match entry {
             Entry::Manifest => {
                 let found: Manifest = archive::json(body)?;
@@ -198,7 +198,7 @@ fn unpack(
     progress: &Progress,
 ) -> Result<Sums> {
     let roots = Roots::new(&[staged.to_owned()])?;
-    archive::read(opened(file, "restoring", progress)?, &mut |entry, _, body| match entry {
+    archive::read(opened(file, "restoring", progress)?, &mut |entry, body| match entry {
         Entry::Table(name) => {
             let (at, shape) = shape_of(shapes, name)?;
             table(at, shape, body, &give).map(Some)
@@ -225,7 +225,7 @@ fn table(at: usize, shape: &Shape, body: &mut dyn Read, give: &mpsc::Sender<Piec
     let send = |batch| {
         give.blocking_send((at, batch)).map_err(|_| Error::cancelled("the rows were not taken any more"))
     };
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next_row()? {
         bytes += row.iter().map(Cell::weight).sum::<usize>();
         batch.push(row);
         if batch.len() == ROWS || bytes >= BYTES {
@@ -256,7 +256,7 @@ fn sealed(shape: &Shape, body: &mut dyn Read) -> Result<Vec<(String, String)>> {
     };
     let mut rows = Rows::begin(shape, BufReader::new(body))?;
     let mut keys = Vec::new();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next_row()? {
         match (&row[id], &row[wrapped]) {
             (Cell::Text(id), Cell::Text(wrapped)) => keys.push((id.clone(), wrapped.clone())),
             _ => return Err(broken("a sealed key is missing in it")),

@@ -70,7 +70,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
     ///
     /// # Errors
     /// `Invalid` for a line that is no row of the table.
-    pub fn next(&mut self) -> Result<Option<Vec<Cell>>> {
+    pub fn next_row(&mut self) -> Result<Option<Vec<Cell>>> {
         let Some(value) = self.read()? else { return Ok(None) };
         let Value::Array(values) = value else { return Err(self.wrong("it is no array")) };
         if values.len() != self.shape.fields.len() {
@@ -107,7 +107,7 @@ fn cell(value: Value, kind: Kind) -> Option<Cell> {
     Some(match (value, kind) {
         (Value::Null, _) => Cell::Null,
         (Value::Bool(value), Kind::Bool) => Cell::Bool(value),
-        (Value::Number(value), Kind::Int | Kind::BigInt) => Cell::Integer(value.as_i64()?),
+        (Value::Number(value), Kind::Integer) => Cell::Integer(value.as_i64()?),
         (Value::String(value), Kind::Double) => Cell::Double(value.parse().ok()?),
         (Value::String(value), Kind::Text) => Cell::Text(value),
         (Value::String(value), Kind::Bytes) => Cell::Bytes(BASE64.decode(value.as_bytes()).ok()?),

@@ -16,10 +16,8 @@ use crate::error::{Error, Result};
 pub enum Kind {
     /// Yes or no.
     Bool,
-    /// A whole number of 32 bits.
-    Int,
-    /// A whole number of 64 bits.
-    BigInt,
+    /// A whole number of up to 64 bits.
+    Integer,
     /// A number of double precision.
     Double,
     /// Text.
@@ -79,14 +77,12 @@ impl Cell {
     pub(super) fn bound(self, kind: Kind) -> Option<Value> {
         Some(match (self, kind) {
             (Cell::Null, Kind::Bool) => Value::Bool(None),
-            (Cell::Null, Kind::Int) => Value::Int(None),
-            (Cell::Null, Kind::BigInt) => Value::BigInt(None),
+            (Cell::Null, Kind::Integer) => Value::BigInt(None),
             (Cell::Null, Kind::Double) => Value::Double(None),
             (Cell::Null, Kind::Text) => Value::String(None),
             (Cell::Null, Kind::Bytes) => Value::Bytes(None),
             (Cell::Bool(value), Kind::Bool) => Value::Bool(Some(value)),
-            (Cell::Integer(value), Kind::Int) => Value::Int(Some(i32::try_from(value).ok()?)),
-            (Cell::Integer(value), Kind::BigInt) => Value::BigInt(Some(value)),
+            (Cell::Integer(value), Kind::Integer) => Value::BigInt(Some(value)),
             (Cell::Double(value), Kind::Double) => Value::Double(Some(value)),
             (Cell::Text(value), Kind::Text) => Value::String(Some(value)),
             (Cell::Bytes(value), Kind::Bytes) => Value::Bytes(Some(value)),
@@ -138,8 +134,11 @@ impl Shape {
             let name = field.name.as_str();
             let found = match field.kind {
                 Kind::Bool => row.get::<Option<bool>>(name)?.map(Cell::Bool),
-                Kind::Int => row.get::<Option<i32>>(name)?.map(|value| Cell::Integer(value.into())),
-                Kind::BigInt => row.get::<Option<i64>>(name)?.map(Cell::Integer),
+                // PostgreSQL's columns of 32 bits are read as such or not at all.
+                Kind::Integer => match row.get::<Option<i64>>(name) {
+                    Ok(value) => value.map(Cell::Integer),
+                    Err(_) => row.get::<Option<i32>>(name)?.map(|value| Cell::Integer(value.into())),
+                },
                 Kind::Double => row.get::<Option<f64>>(name)?.map(Cell::Double),
                 Kind::Text => row.get::<Option<String>>(name)?.map(Cell::Text),
                 Kind::Bytes => row.get::<Option<Vec<u8>>>(name)?.map(Cell::Bytes),
@@ -154,8 +153,7 @@ fn kind_of(declared: &str) -> Result<Kind> {
     let word = declared.to_ascii_lowercase();
     Ok(match word.split(['(', ' ']).next().unwrap_or_default() {
         "boolean" => Kind::Bool,
-        "integer" | "int" => Kind::Int,
-        "bigint" => Kind::BigInt,
+        "integer" | "bigint" => Kind::Integer,
         "double" => Kind::Double,
         "varchar" | "text" => Kind::Text,
         "blob" => Kind::Bytes,
