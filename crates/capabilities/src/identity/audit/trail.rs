@@ -46,7 +46,7 @@ enum Item {
     /// That something is about to be done.
     Begun(Begun),
     /// What was done.
-    Done(AuditEntry),
+    Done(Box<AuditEntry>),
 }
 
 struct Waiting {
@@ -66,7 +66,7 @@ impl Trail {
     /// `Unavailable` when it could not be written. The caller must then not be given the operation's
     /// answer: what is not on record did not happen.
     pub async fn write(&self, entry: AuditEntry) -> Result<()> {
-        self.put(Item::Done(entry.at(self.clock.now()))).await
+        self.put(Item::Done(Box::new(entry.at(self.clock.now())))).await
     }
 
     /// Writes that an entry is about to be done; answers it when that would survive a crash.
@@ -186,7 +186,7 @@ async fn commit(db: &Db, items: Vec<Item>) -> Result<()> {
     for item in items {
         match item {
             Item::Begun(row) => begun.push(row),
-            Item::Done(entry) => entries.push(entry),
+            Item::Done(entry) => entries.push(*entry),
         }
     }
     let mut tries = 0;
