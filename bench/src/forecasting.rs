@@ -1,7 +1,7 @@
 //! Forecast quality against public series: relative errors, intervals, capacity, cold start, speed.
 //!
 //! Options: `--data DIR` (or `OPSROOM_BENCH_DATA`) with `metrics` below it; `--only PART` with one of
-//! `machines`, `seed`, `m4`, `ett`; `--no-peers`; `--fold N` (1 to 4) measures machines of training
+//! `machines`, `seed`, `m4`, `ett`, `speed`; `--no-peers`; `--fold N` (1 to 4) measures machines of training
 //! (`sha256(uid) mod 5 == N`) in place of those kept for measuring: what constants are chosen on.
 //!
 //! What is learnt is learnt from machines that are not measured (`sha256(uid) mod 5 != 0`), or from
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use opsroom_analytics::forecast::model::{Model, Training};
 use opsroom_analytics::forecast::series::Series;
+use rustix::time::ClockId;
 
 mod data;
 mod ett;
@@ -19,6 +20,7 @@ mod m4;
 mod machines;
 mod peers;
 mod seed;
+mod speed;
 
 /// The groups of machines that are measured.
 const GROUPS: [&str; 4] = ["bb_cpu", "bb_mem", "bb_tx", "azure100_avg"];
@@ -70,14 +72,14 @@ pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     if options.wants("ett") {
         ett::report(&options.data)?;
     }
-    if !["machines", "seed", "m4"].iter().any(|part| options.wants(part)) {
+    if !["machines", "seed", "m4", "speed"].iter().any(|part| options.wants(part)) {
         return Ok(());
     }
     let groups = data::groups(&options.data)?;
     if options.wants("m4") {
         m4::report(&groups)?;
     }
-    if options.wants("machines") || options.wants("seed") {
+    if ["machines", "seed", "speed"].iter().any(|part| options.wants(part)) {
         let measured = options.fold.unwrap_or(0);
         let model = train(&groups, measured)?;
         if options.wants("seed") {
@@ -85,6 +87,11 @@ pub fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
         }
         if options.wants("machines") {
             machines::report(&groups, &model, measured)?;
+        }
+        if options.wants("speed") {
+            speed::report(&groups, &model)?;
+            let again = train(&groups, measured)?;
+            println!("trained twice: the same bytes: {}", again.to_bytes() == model.to_bytes());
         }
     }
     if options.peers && options.fold.is_none() && options.wants("machines") {
@@ -99,13 +106,14 @@ fn train(groups: &data::Groups, measured: u32) -> Result<Model, Box<dyn Error>> 
     let known =
         sets.flat_map(|set| &groups[*set]).filter(|named| ![0, measured].contains(&data::fold(&named.uid)));
     let series: Vec<Series> = known.map(|named| named.series.clone()).collect();
-    let started = std::time::Instant::now();
+    let (started, worked) = (std::time::Instant::now(), speed::processor(ClockId::ProcessCPUTime));
     let model = Model::train("bench", &series, &Training::default())?;
     println!(
-        "trained on {} windows of {} series in {:.1} s, sha256 {}\n",
+        "trained on {} windows of {} series in {:.1} s ({:.1} s of processor time), sha256 {}\n",
         model.trained.windows,
         model.trained.series,
         started.elapsed().as_secs_f64(),
+        speed::processor(ClockId::ProcessCPUTime) - worked,
         &model.hash()[..16]
     );
     Ok(model)

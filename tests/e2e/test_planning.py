@@ -3,6 +3,7 @@ both sides, a crash between an answer and its message, and many plans at once.""
 
 import concurrent.futures
 import datetime
+import http.client
 import http.server
 import json
 import math
@@ -66,7 +67,7 @@ HOURS = 500
 def value(metric, hour):
     """A day, a little noise, and no two hours alike."""
     shape = 1 + 0.6 * math.sin((hour % 24 - 8) / 24 * 2 * math.pi) + 0.1 * math.sin(hour * hour)
-    return {"total_events": round(160 * shape), "avg_cpu": 0.3 * shape, "avg_memory": 0.5 + 0.05 * shape}[metric]
+    return {"total_events": round(130 * shape), "avg_cpu": 0.3 * shape, "avg_memory": 0.5 + 0.05 * shape}[metric]
 
 
 def history(hours=HOURS):
@@ -77,11 +78,12 @@ def history(hours=HOURS):
             yield at, metric, value(metric, hour)
 
 
-def wide():
+def wide(times=1):
+    """The history as the older system's file, or one of so many times its values."""
     lines = ["timestamp," + ",".join(METRICS)]
     for hour in range(HOURS):
         at = NOW - datetime.timedelta(hours=HOURS - 1 - hour)
-        lines.append(",".join([at.strftime("%Y-%m-%dT%H:%M:%SZ")] + [repr(value(metric, hour)) for metric in METRICS]))
+        lines.append(",".join([at.strftime("%Y-%m-%dT%H:%M:%SZ")] + [repr(times * value(metric, hour)) for metric in METRICS]))
     return "\n".join(lines) + "\n"
 
 
@@ -184,6 +186,29 @@ class Receiver:
         self.server.server_close()
 
 
+class Events:
+    """The alarms of planning that a room tells whoever listens, from now on."""
+
+    def __init__(self, room, key):
+        self.seen = []
+        request = urllib.request.Request(room.url + "/events", headers={"Authorization": f"Bearer {key}"})
+        self.stream = urllib.request.urlopen(request, timeout=120)
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        try:
+            for line in self.stream:
+                if line.startswith(b"data:") and b"planning.anomaly" in line:
+                    self.seen.append(json.loads(line[5:]))
+        except (OSError, http.client.HTTPException):
+            pass  # The server was stopped.
+
+    def wait_for(self, count):
+        deadline = time.monotonic() + 20
+        while len(self.seen) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
 def config(room, text):
     """Gives a room that is not started yet a configuration file."""
     path = room.folder / "opsroom.yaml"
@@ -222,10 +247,16 @@ class Planning(unittest.TestCase):
                 self.assertEqual(hours[0]["time"], "2025-11-11T11:00:00Z")
                 self.assertIsNotNone(hours[0]["lower95"])
             self.assertEqual(plans[0]["prediction"]["predictions"], plans[1]["prediction"]["predictions"])
-            # The flavor follows the forecast, and not the users.
+            # The flavor follows the forecast: of a weight, and of busier histories.
             heavy = {**EXAMPLE["context"], "weight": 10.0}
             self.assertEqual(plans[0]["recommended_flavor"], "small")
             self.assertEqual(self.plan(room, key, service_id="demo-service", context=heavy)["recommended_flavor"], "large")
+            for times, flavor in ((2, "medium"), (5, "large")):
+                body = {"service_id": f"busy-{times}", "csv": wide(times)}
+                self.assertEqual(room.request("POST", "/metrics/ingest", body, key=key)[0], 200)
+                busy = self.plan(room, key, service_id=f"busy-{times}")
+                self.assertEqual(busy["recommended_flavor"], flavor, busy["recommendation"])
+                self.assertGreater(busy["expected_cost_per_day"], plans[0]["expected_cost_per_day"])
             # The document that clients are made from holds the answer, too.
             _, document = room.request("GET", "/openapi.json", key=key)
             schema = document["paths"]["/plans"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
@@ -242,7 +273,8 @@ class Planning(unittest.TestCase):
         of_test = postgres.rsplit("/", 1)[0] + "/" + name
         fill_database(["psql", "-q", "-v", "ON_ERROR_STOP=1", of_test], "", "TIMESTAMP", "DOUBLE PRECISION")
         rooms = {kind: Room() for kind in ("store", "csv", "mysql", "postgres", "prometheus")}
-        folder = rooms["prometheus"].folder
+        folder = rooms["prometheus"].folder / "prometheus"
+        folder.mkdir()
         fill_prometheus(folder)
         url, server = prometheus(folder)
         plans = {}
@@ -301,8 +333,10 @@ class Planning(unittest.TestCase):
             self.assertEqual(room.request("GET", "/plans/nobody/metrics", key=key)[0], 404)
             self.assertEqual(room.request("GET", "/plans/shop/metrics")[0], 401)
             host = room.url.removeprefix("http://")
+            folder = room.folder / "prometheus"
+            folder.mkdir()
             url, server = prometheus(
-                room.folder,
+                folder,
                 "global: {scrape_interval: 1s}\n"
                 "scrape_configs:\n  - job_name: outlook\n    honor_labels: true\n    metrics_path: /plans/shop/metrics\n"
                 f"    authorization: {{credentials: {key}}}\n    static_configs: [{{targets: ['{host}']}}]\n"
@@ -318,7 +352,7 @@ class Planning(unittest.TestCase):
                     _, listed = room.request("GET", "/metrics/series?service_id=shop", key=key)
                     if wanted in [item["metric_name"] for item in listed["items"]]:
                         break
-                    self.assertLess(time.monotonic(), deadline, (listed, (room.folder / "prometheus.log").read_text()[-2000:]))
+                    self.assertLess(time.monotonic(), deadline, (listed, (folder / "prometheus.log").read_text()[-2000:]))
                     time.sleep(0.5)
             finally:
                 server.stop()
@@ -348,14 +382,17 @@ class Planning(unittest.TestCase):
             room.start()
             key = room.key()
             room.request("POST", "/metrics/ingest", {"service_id": "demo-service", "csv": wide()}, key=key)
+            events = Events(room, key)
             jump = {**EXAMPLE["context"], "weight": 10.0}
             plan = self.plan(room, key, service_id="demo-service", context=jump)
             self.assertTrue(plan["anomaly"]["anomaly_detected"], plan["anomaly"])
             # Nobody listens at the webhook yet: the answer is there, the message is not delivered.
+            events.wait_for(1)
             room.stop(signal.SIGKILL)
             receiver = Receiver(port)
             try:
                 room.start()
+                later = Events(room, key)
                 deadline = time.monotonic() + 90
                 while not receiver.received and time.monotonic() < deadline:
                     time.sleep(0.2)
@@ -372,6 +409,8 @@ class Planning(unittest.TestCase):
                 message = receiver.received[0]
                 self.assertEqual(message["username"], "MCP-dangerous")
                 self.assertIn("demo-service", message["embeds"][0]["title"])
+                self.assertEqual([event["subject"] for event in events.seen], ["demo-service"])
+                self.assertEqual(later.seen, [], "an event is not told twice either")
             finally:
                 receiver.stop()
 

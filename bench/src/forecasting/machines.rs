@@ -1,15 +1,14 @@
-//! Machines not trained on, last 14 daily origins: errors, intervals, capacity, cold start, speed.
+//! Machines not trained on, last 14 daily origins: errors, intervals, capacity, cold start.
 
 use std::error::Error;
-use std::time::Instant;
 
 use opsroom_analytics::forecast::backtest::Plan;
-use opsroom_analytics::forecast::choice::{Choice, FLOOR, Policy};
+use opsroom_analytics::forecast::choice::{Choice, Policy};
 use opsroom_analytics::forecast::engine::Engine;
 use opsroom_analytics::forecast::model::Model;
 use opsroom_analytics::forecast::rolling;
 use opsroom_analytics::forecast::series::Series;
-use opsroom_analytics::forecast::stats::{mean_absolute_error, median, sorted_quantile};
+use opsroom_analytics::forecast::stats::{mean_absolute_error, median};
 use rayon::prelude::*;
 
 use super::data::{self, Groups};
@@ -100,7 +99,7 @@ pub fn report(groups: &Groups, model: &Model, fold: u32) -> Result<(), Box<dyn E
         );
     }
     cold_start(groups, &engines, fold);
-    speed(groups, &engines)
+    Ok(())
 }
 
 /// Forecasts of the last days of one series, each from what is before it.
@@ -167,27 +166,4 @@ fn cold_ratio(series: &Series, engines: &[Engine], days: usize) -> Option<f64> {
         floor_error += mean_absolute_error(truth, &floor)?;
     }
     (floor_error > 0.0).then(|| error / floor_error)
-}
-
-/// Time of one forecast by a stored choice, and of a choice with its backtest, on one core.
-fn speed(groups: &Groups, engines: &[Engine]) -> Result<(), Box<dyn Error>> {
-    let (mut stored, mut fresh) = (Vec::new(), Vec::new());
-    for named in groups["bb_cpu"].iter().take(60) {
-        let recent = Series::new(0, named.series.tail(672).to_vec())?;
-        let started = Instant::now();
-        let choice = Choice::make(&recent, engines, &Plan::default(), &Policy::default())?;
-        fresh.push(started.elapsed().as_secs_f64() * 1e3);
-        let started = Instant::now();
-        choice.forecast(&recent, engines, 24)?;
-        stored.push(started.elapsed().as_secs_f64() * 1e3);
-    }
-    let line = |what: &str, times: &mut Vec<f64>| {
-        times.sort_unstable_by(f64::total_cmp);
-        let at = |q| sorted_quantile(times, q);
-        println!("{what}: median {:.2} ms, p99 {:.2} ms", at(0.5), at(0.99));
-    };
-    println!("\nspeed on 672 hours, one thread (the floor is {FLOOR})");
-    line("forecast by a stored choice", &mut stored);
-    line("choice with a backtest of 28 origins", &mut fresh);
-    Ok(())
 }

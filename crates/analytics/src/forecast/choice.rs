@@ -216,7 +216,7 @@ impl Choice {
                 "the intervals are what other series taught, and not calibrated on this one".to_owned(),
             );
         }
-        let limit = capacity::limit(series, &mean, self.over)?;
+        let limit = capacity::limit(series, &mean, self.spread.as_ref(), self.over)?;
         Ok(Forecast { origin: series.len(), engine: used.join("+"), mean, intervals, limit, notes })
     }
 }

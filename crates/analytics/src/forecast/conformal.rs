@@ -15,6 +15,9 @@ use super::stats::{mean, sorted_quantile};
 /// Hours of the horizon that share one error size.
 const PART: usize = 6;
 
+/// Equally likely errors that stand for all of them.
+const GRID: usize = 100;
+
 /// Tail probabilities asked of the residuals so that the intervals cover what they are named for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Levels {
@@ -41,6 +44,9 @@ pub struct Spread {
     pub quantiles: [f64; 4],
     /// Number of residuals that they come from.
     pub residuals: usize,
+    /// Equally likely values of residual / size, ascending; empty in what an earlier version stored.
+    #[serde(default)]
+    pub likely: Vec<f64>,
 }
 
 /// Bounds of the hours forecast.
@@ -83,13 +89,27 @@ impl Spread {
             tail(&ratios, levels.tail80, true),
             tail(&ratios, levels.tail95, true),
         ];
-        Some(Self { sizes, quantiles, residuals: ratios.len() })
+        let likely = (0..GRID).map(|k| sorted_quantile(&ratios, (k as f64 + 0.5) / GRID as f64)).collect();
+        Some(Self { sizes, quantiles, residuals: ratios.len(), likely })
     }
 
     /// Usual size of an error `step` hours into the horizon.
     #[must_use]
     pub fn size(&self, step: usize) -> f64 {
         self.sizes[(step / PART).min(self.sizes.len() - 1)]
+    }
+
+    /// What the hours of a forecast exceed with the probability `share`, all of them taken together.
+    /// `None` when the errors are not known.
+    #[must_use]
+    pub fn exceeded(&self, forecast: &[f64], share: f64) -> Option<f64> {
+        let mut all: Vec<f64> = forecast
+            .iter()
+            .enumerate()
+            .flat_map(|(step, f)| self.likely.iter().map(move |r| f + r * self.size(step)))
+            .collect();
+        all.sort_unstable_by(f64::total_cmp);
+        (!all.is_empty()).then(|| sorted_quantile(&all, 1.0 - share))
     }
 
     /// Puts the intervals around a forecast, none below 0 when `non_negative`. The 95 % interval
@@ -160,6 +180,18 @@ mod tests {
         let (c80, c95) = (in80 as f64 / 4800.0, in95 as f64 / 4800.0);
         assert!((0.77..0.84).contains(&c80), "80 % interval covered {c80}");
         assert!((0.925..0.98).contains(&c95), "95 % interval covered {c95}");
+    }
+
+    #[test]
+    fn the_stated_share_of_fresh_hours_exceeds_what_it_is_told_to() {
+        let past: Vec<Vec<f64>> = (0..40).map(|day| noise(24, day)).collect();
+        let spread = Spread::calibrate(&past, Levels::default()).unwrap();
+        let forecast: Vec<f64> = (0..24).map(|hour| f64::from(hour % 12) / 4.0).collect();
+        let limit = spread.exceeded(&forecast, 0.05).unwrap();
+        let fresh =
+            (1000..1200).flat_map(|day| noise(24, day).into_iter().zip(&forecast).map(|(e, f)| e + f));
+        let over = fresh.filter(|y| *y > limit).count() as f64 / 4800.0;
+        assert!((0.035..0.065).contains(&over), "{over} of the hours were over");
     }
 
     #[test]

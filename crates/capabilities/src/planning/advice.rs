@@ -2,6 +2,7 @@
 //! stated share of hours exceeds, with the room of the profile. CPU and memory have rules of their own.
 
 use opsroom_analytics::forecast::capacity;
+use opsroom_analytics::forecast::conformal::Spread;
 use opsroom_analytics::forecast::contract::{MetricKind, RuntimeEnv, metric_kind};
 use opsroom_analytics::forecast::flavor::{MAX_REPLICAS, Profile, Rule};
 use opsroom_analytics::forecast::series::Series;
@@ -48,6 +49,8 @@ pub struct Question<'a> {
     pub series: Option<&'a Series>,
     /// The hours ahead, after the policy.
     pub values: &'a [f64],
+    /// How far such forecasts were off, where a backtest says so.
+    pub errors: Option<&'a Spread>,
     /// The request.
     pub subject: &'a Subject,
     /// The assumptions.
@@ -111,7 +114,8 @@ fn limit(question: &Question<'_>, over: f64) -> Result<f64, String> {
     // The history knows nothing of the weight, and a limit of 0 hours is no limit.
     let unweighted: Vec<f64> =
         question.values.iter().map(|value| if weight > 0.0 { value / weight } else { *value }).collect();
-    let limit = capacity::limit(series, &unweighted, over).map_err(|error| error.to_string())?;
+    let limit =
+        capacity::limit(series, &unweighted, question.errors, over).map_err(|error| error.to_string())?;
     let limit = limit.ok_or("an advice needs a day of history")?;
     Ok((limit * weight).max(highest))
 }

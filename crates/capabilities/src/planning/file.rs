@@ -17,6 +17,7 @@ use opsroom_core::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::moment;
 use super::sources::table::{Bounds, Position, Table};
 
 /// The most bytes of a text, unpacked.
@@ -60,6 +61,17 @@ pub struct Line {
     pub upper95: Option<Vec<f64>>,
     /// The constant capacity recommended for these hours; null with less than a day of history.
     pub limit: Option<f64>,
+    /// When the first hour forecast begins, in seconds since 1970; `None` where the file counts hours.
+    #[serde(skip)]
+    pub start: Option<i64>,
+}
+
+impl Line {
+    /// When an hour of the forecast begins, as answers show times.
+    #[must_use]
+    pub fn time(&self, hour: usize) -> Option<String> {
+        Some(moment::show(self.start? + 3600 * hour as i64))
+    }
 }
 
 /// One series' forecasts, and the hours before the first of them.
@@ -116,7 +128,11 @@ pub fn forecast(
             .map(|((service, metric), readings)| {
                 let name =
                     service.as_ref().map_or_else(|| metric.clone(), |service| format!("{service}/{metric}"));
-                one(&name, readings, &engines, options)
+                let mut made = one(&name, readings, &engines, options)?;
+                if table.last_hour.is_some() {
+                    made.lines.iter_mut().for_each(|line| line.start = None);
+                }
+                Ok(made)
             })
             .collect();
         for forecasted in made {
@@ -206,7 +222,7 @@ fn one(name: &str, readings: &[Reading], engines: &[Engine], options: &Options) 
             let choice = alone(choice, only);
             let forecast = choice.forecast(&series, engines, options.horizon).map_err(wrong)?;
             notes.push(choice.reason);
-            lines.push(line(name, forecast));
+            lines.push(line(name, &series, forecast));
         }
         Some(origins) => {
             let plan = Plan { origins, step: options.step, horizon: options.horizon };
@@ -216,7 +232,7 @@ fn one(name: &str, readings: &[Reading], engines: &[Engine], options: &Options) 
                     Some(_) => again(&series, &rolled.choice, only, engines, rolled.origin, options)
                         .map_err(wrong)?,
                 };
-                lines.push(line(name, forecast));
+                lines.push(line(name, &series, forecast));
             }
         }
     }
@@ -254,7 +270,7 @@ fn again(
     Ok(forecast)
 }
 
-fn line(name: &str, forecast: Forecast) -> Line {
+fn line(name: &str, series: &Series, forecast: Forecast) -> Line {
     let (mut lower80, mut upper80, mut lower95, mut upper95) = (None, None, None, None);
     if let Some(intervals) = forecast.intervals {
         (lower80, upper80) = (Some(intervals.lower80), Some(intervals.upper80));
@@ -270,6 +286,7 @@ fn line(name: &str, forecast: Forecast) -> Line {
         lower95,
         upper95,
         limit: forecast.limit,
+        start: Some(3600 * (series.start() + forecast.origin as i64)),
     }
 }
 
@@ -308,6 +325,16 @@ mod tests {
         assert!(lines[0].limit.unwrap() >= 33.0);
         let shown = serde_json::to_string(&lines[0]).unwrap();
         assert!(shown.starts_with("{\"series\":\"a/cpu\",\"origin\":240,\"engine\":"), "{shown}");
+    }
+
+    #[test]
+    fn hours_after_times_have_times_and_hours_after_indexes_have_none() {
+        assert_eq!(run(&csv(240), &options()).unwrap()[0].time(0), None);
+        let rows = (0..96).map(|hour| format!("2026-01-{:02} {:02}:00,{hour}\n", 5 + hour / 24, hour % 24));
+        let text: String = std::iter::once("time,cpu\n".to_owned()).chain(rows).collect();
+        let line = &run(&text, &options()).unwrap()[0];
+        assert_eq!(line.time(0).unwrap(), "2026-01-09T00:00:00Z");
+        assert_eq!(line.time(23).unwrap(), "2026-01-09T23:00:00Z");
     }
 
     #[test]

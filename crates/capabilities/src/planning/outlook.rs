@@ -256,8 +256,8 @@ const FAMILIES: [Family; 8] = [
         let error = plan.backtest.as_ref().and_then(|backtest| backtest.relative_error);
         error.map(|error| (String::new(), error)).into_iter().collect()
     }),
-    ("opsroom_plan_history_hours", "Hours of history that the forecast rests on.", |plan| {
-        vec![(String::new(), plan.history.hours as f64)]
+    ("opsroom_plan_history_seconds", "How much history the forecast rests on.", |plan| {
+        vec![(String::new(), 3600.0 * plan.history.hours as f64)]
     }),
 ];
 

@@ -57,6 +57,7 @@ pub fn make(it: &Ingredients<'_>) -> Plan {
         metric: it.metric,
         series: carried,
         values: &values,
+        errors: made.choice.as_ref().and_then(|choice| choice.spread.as_ref()),
         subject: it.subject,
         what_if: it.what_if,
         flavors: &it.config.flavors,

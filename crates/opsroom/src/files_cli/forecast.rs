@@ -175,13 +175,21 @@ fn plot(made: &Forecasted, out: &mut Out) -> Result<()> {
 }
 
 fn told(line: &Line) -> String {
-    format!("{} hours from {} by {}", line.mean.len(), line.origin, line.engine)
+    let hours = line.mean.len();
+    match (line.time(0), line.time(hours.saturating_sub(1))) {
+        (Some(first), Some(last)) => format!("{hours} hours, {first} to {last}, by {}", line.engine),
+        _ => format!("{hours} hours from {} by {}", line.origin, line.engine),
+    }
 }
 
 fn numbers(line: &Line) -> String {
     let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let mean = line.mean.iter().sum::<f64>() / line.mean.len().max(1) as f64;
+    let highest = (0..line.mean.len()).max_by(|a, b| line.mean[*a].total_cmp(&line.mean[*b]));
     let mut text = format!("mean {mean:.3}, highest {:.3}", most(&line.mean));
+    if let Some(time) = highest.and_then(|hour| line.time(hour)) {
+        text.push_str(&format!(" at {time}"));
+    }
     if let Some(upper) = &line.upper95 {
         text.push_str(&format!(" (95 %: up to {:.3})", most(upper)));
     }

@@ -69,7 +69,7 @@ fn panel(made: &Forecasted, top: f64, out: &mut String) {
         escaped(&line.series),
         top + 36.0,
         line.mean.len(),
-        line.origin,
+        line.time(0).unwrap_or_else(|| line.origin.to_string()),
         escaped(&line.engine),
     );
     for value in [scale.low, (scale.low + scale.high) / 2.0, scale.high] {
@@ -179,6 +179,7 @@ mod tests {
             lower95: bounds(-2.0),
             upper95: bounds(2.0),
             limit,
+            start: None,
         };
         Forecasted { lines: vec![line], before: vec![1.0, f64::NAN, 3.0], notes: Vec::new() }
     }

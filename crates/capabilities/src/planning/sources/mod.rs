@@ -1,6 +1,7 @@
 //! Where the history of a metric is read from.
 
 pub mod prometheus;
+mod promql;
 pub mod table;
 
 use std::path::PathBuf;

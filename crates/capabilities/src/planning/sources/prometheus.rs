@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::promql::Template;
 use super::{Found, Query};
 
 /// The most bytes of an answer.
@@ -28,6 +29,7 @@ pub struct PrometheusConfig {
     pub timeout_seconds: u64,
     /// PromQL for each metric, with `{service}` where the service's name goes, such as
     /// `avg_cpu: 'avg(rate(container_cpu_usage_seconds_total{service="{service}"}[1h]))'`. It gives one series.
+    /// The place is in the quoted value of a label matcher; in one of `=~` the name is matched literally.
     pub queries: BTreeMap<String, String>,
 }
 
@@ -48,10 +50,12 @@ impl PrometheusConfig {
         if !(1..=120).contains(&self.timeout_seconds) {
             return wrong("timeout_seconds", "it is from 1 to 120");
         }
-        match self.queries.iter().find(|(_, query)| !query.contains("{service}")) {
-            Some((metric, _)) => wrong(&format!("queries.{metric}"), "it has no `{service}`"),
-            None => Ok(()),
+        for (metric, query) in &self.queries {
+            if let Err(error) = Template::parse(query) {
+                return wrong(&format!("queries.{metric}"), &error.message);
+            }
         }
+        Ok(())
     }
 }
 
@@ -78,7 +82,7 @@ impl Prometheus {
             );
             return Ok(Found { readings: Vec::new(), notes: vec![note] });
         };
-        let promql = template.replace("{service}", &escaped(&query.key.service));
+        let promql = Template::parse(template)?.of(&query.key.service);
         let (from, to) = (query.from.div_euclid(3600) * 3600, query.now.div_euclid(3600) * 3600);
         let url = format!(
             "{}/api/v1/query_range?query={}&start={from}&end={to}&step=3600",
@@ -141,21 +145,6 @@ fn read(body: &Value) -> Result<Found> {
     Ok(Found { readings, notes: Vec::new() })
 }
 
-/// A service's name within a PromQL string: it must not end it.
-fn escaped(service: &str) -> String {
-    service.chars().fold(String::new(), |mut text, character| {
-        match character {
-            '\\' | '"' | '\'' | '`' => {
-                text.push('\\');
-                text.push(character);
-            }
-            '\n' => text.push_str("\\n"),
-            other => text.push(other),
-        }
-        text
-    })
-}
-
 /// A text in a URL, every byte that could mean something else escaped.
 pub(in crate::planning) fn encoded(text: &str) -> String {
     let byte = |byte: u8| {
@@ -194,8 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn a_services_name_cannot_end_the_string_of_its_query() {
-        assert_eq!(escaped("a\"} or b{x=\"\\"), "a\\\"} or b{x=\\\"\\\\");
+    fn what_has_a_meaning_in_a_url_is_escaped() {
         assert_eq!(encoded("a b&c"), "a%20b%26c");
+    }
+
+    #[test]
+    fn a_template_that_a_name_could_break_out_of_is_refused_with_its_key() {
+        let queries = BTreeMap::from([("avg_cpu".to_owned(), "up{job=`{service}`}".to_owned())]);
+        let config = PrometheusConfig { url: "http://x".to_owned(), queries, ..PrometheusConfig::default() };
+        let message = config.validate().unwrap_err().message;
+        assert!(
+            message.starts_with("planning.prometheus.queries.avg_cpu: nothing can be escaped"),
+            "{message}"
+        );
     }
 }
