@@ -405,7 +405,7 @@ mod tests {
     fn a_constant_is_forecast_as_itself_with_no_width() {
         let (_, forecast) = made(&series(400, |_| 3.0));
         assert_eq!(forecast.mean, [3.0; 24]);
-        assert!((forecast.limit.unwrap() - 3.18).abs() < 1e-9);
+        assert!((forecast.limit.unwrap() - 3.3).abs() < 1e-9);
         assert_eq!(forecast.intervals.unwrap().upper95, [3.0; 24]);
     }
 
