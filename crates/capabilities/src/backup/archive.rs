@@ -98,10 +98,10 @@ impl<W: Write> Writer<W> {
 ///
 /// # Errors
 /// `Invalid` for an archive that is not whole, or has what no backup makes; those of `each`.
-pub fn read(
-    from: impl Read,
-    each: &mut dyn FnMut(&Entry, &mut dyn Read) -> Result<Option<u64>>,
-) -> Result<Sums> {
+pub fn read<F>(from: impl Read, each: &mut F) -> Result<Sums>
+where
+    F: FnMut(&Entry, &mut dyn Read) -> Result<Option<u64>> + ?Sized,
+{
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 18, from)));
     let (mut found, mut stated, mut names) = (Sums::new(), None, BTreeSet::new());
     let mut long_name = None;

@@ -201,18 +201,21 @@ async fn a_file_in_the_place_of_a_folder_leaves_nothing() {
     assert!(place.target.db.tables().await.unwrap().is_empty());
 }
 
+/// What is done to an archive.
+type Change<'a> = dyn Fn(&mut Vec<Made>) + 'a;
+
 #[tokio::test]
 async fn a_damaged_archive_is_refused_wherever_it_is_damaged() {
     let place = Place::new().await;
     let at = |name: &str| place.entries.iter().position(|made| made.name.ends_with(name)).unwrap();
-    let change = |change: &dyn Fn(&mut Vec<Made>)| {
+    let change = |change: &Change<'_>| {
         let mut entries = place.entries.clone();
         change(&mut entries);
         entries
     };
     let said = place.refused("a byte", &change(&|all| all[at("a.log")].bytes[0] ^= 1)).await;
     assert!(said.contains("damaged"), "{said}");
-    let cases: [(&str, &dyn Fn(&mut Vec<Made>)); 8] = [
+    let cases: [(&str, &Change<'_>); 8] = [
         ("a longer file", &|all| all[at("a.log")].bytes.push(b'x')),
         ("a missing file", &|all| drop(all.remove(at("a.log")))),
         ("a missing table", &|all| drop(all.remove(at("api_keys.jsonl")))),
