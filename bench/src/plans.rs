@@ -8,8 +8,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -23,8 +24,13 @@ const AT_A_TIME: usize = 50;
 const SERVICES: usize = 40;
 const METRICS: [&str; 3] = ["total_events", "avg_cpu", "avg_memory"];
 const HOURS: i64 = 672;
-/// 2025-11-11T10:00:00Z, what counts as now.
-const NOW: i64 = 1_762_855_200;
+
+/// The present hour, in seconds: training looks at what was stored of the last weeks.
+static NOW: LazyLock<i64> = LazyLock::new(|| {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark has no clock to be given")]
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() as i64 / 3600 * 3600
+});
 
 /// Prints milliseconds.
 pub fn run(arguments: &[String]) -> Outcome<()> {
@@ -59,7 +65,7 @@ fn measure(server: &Server, binary: &Path, folder: &Path) -> Outcome<()> {
     let begun = Instant::now();
     for service in 0..SERVICES {
         for metric in METRICS {
-            let body = json!({ "service_id": name(service), "metric_name": metric, "timestamp": NOW });
+            let body = json!({ "service_id": name(service), "metric_name": metric, "timestamp": *NOW });
             client.ask("/forecasters/backtest", &body)?;
         }
     }
@@ -96,7 +102,7 @@ fn together(port: u16, key: &str, clients: usize, requests: usize) -> Outcome<Ve
             if at >= requests {
                 return Ok(times);
             }
-            let context = json!({ "context_id": "bench", "timestamp": NOW, "service_type": "web" });
+            let context = json!({ "context_id": "bench", "timestamp": *NOW, "service_type": "web" });
             let body =
                 json!({ "service_id": name(at % SERVICES), "metric_names": METRICS, "context": context });
             let begun = Instant::now();
@@ -133,7 +139,7 @@ fn csv(service: usize) -> String {
         let angle = ((hour + service as i64) % 24) as f64 / 24.0 * std::f64::consts::TAU;
         let week = if (hour / 24) % 7 < 5 { 1.0 } else { 0.6 };
         let load = week * (1.0 + 0.6 * angle.sin());
-        let at = NOW - (HOURS - 1 - hour) * 3600;
+        let at = *NOW - (HOURS - 1 - hour) * 3600;
         let (events, cpu) = (200.0 * load + 40.0 * noise(), 0.1 + 0.25 * load + 0.05 * noise());
         text.push_str(&format!(
             "{at},{:.0},{cpu:.4},{:.4}\n",
@@ -188,7 +194,13 @@ fn api_key(binary: &Path, folder: &Path) -> Outcome<String> {
         "--role",
         "administrator",
     ]);
-    let made = command.output()?;
+    // The port is open a moment before the command line can reach the server.
+    let begun = Instant::now();
+    let mut made = command.output()?;
+    while !made.status.success() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(100));
+        made = command.output()?;
+    }
     let made: Value = serde_json::from_slice(&made.stdout)?;
     Ok(made["key"].as_str().ok_or("no key was made")?.to_owned())
 }
