@@ -83,6 +83,27 @@ pub struct Service {
     pub templates: Vec<Arc<Entry>>,
 }
 
+impl Service {
+    /// A service that has not answered yet.
+    pub fn unknown(name: &str, team: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            team: team.to_owned(),
+            era: None,
+            version: String::new(),
+            health: Health::Unknown,
+            listed_at: None,
+            info: None,
+            instructions: None,
+            capabilities: None,
+            tools: Vec::new(),
+            prompts: Vec::new(),
+            resources: Vec::new(),
+            templates: Vec::new(),
+        }
+    }
+}
+
 /// A tool as its service defines it.
 #[derive(Clone, Debug)]
 pub struct Tool {

@@ -28,10 +28,8 @@ pub fn params(client: &Client, service: Era, params: Option<&RawValue>) -> Box<R
     }
 }
 
-fn to_legacy(params: &RawValue) -> Box<RawValue> {
-    let Some(mut members) = Members::of(params) else { return params.to_owned() };
-    members.remove("requestState");
-    members.remove("inputResponses");
+/// Takes out of `_meta` what only the modern era says there.
+fn remove_reserved(members: &mut Members) {
     let meta = members.get("_meta").map(ToOwned::to_owned);
     if let Some(mut meta) = meta.as_deref().and_then(Members::of) {
         meta.0.retain(|(name, _)| !name.starts_with(RESERVED));
@@ -42,6 +40,13 @@ fn to_legacy(params: &RawValue) -> Box<RawValue> {
             members.set("_meta", meta);
         }
     }
+}
+
+fn to_legacy(params: &RawValue) -> Box<RawValue> {
+    let Some(mut members) = Members::of(params) else { return params.to_owned() };
+    members.remove("requestState");
+    members.remove("inputResponses");
+    remove_reserved(&mut members);
     members.to_raw()
 }
 
@@ -106,16 +111,7 @@ fn result_to_legacy(result: Box<RawValue>) -> Box<RawValue> {
     for name in ["resultType", "ttlMs", "cacheScope"] {
         members.remove(name);
     }
-    let meta = members.get("_meta").map(ToOwned::to_owned);
-    if let Some(mut meta) = meta.as_deref().and_then(Members::of) {
-        meta.0.retain(|(name, _)| !name.starts_with(RESERVED));
-        if meta.0.is_empty() {
-            members.remove("_meta");
-        } else {
-            let meta = meta.to_raw();
-            members.set("_meta", meta);
-        }
-    }
+    remove_reserved(&mut members);
     members.to_raw()
 }
 

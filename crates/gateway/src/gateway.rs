@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::bridge::Parked;
-use crate::catalogue::{Catalogue, Health, Service};
+use crate::catalogue::{Catalogue, Service};
 use crate::client::{Client, Out};
 use crate::dispatch;
 use crate::message::{self, Members, raw, raw_text};
@@ -318,7 +318,10 @@ impl Keeper {
 
     fn publish(&self) {
         let service = |name: &String, link: &Arc<Link>| {
-            self.services.get(name).cloned().unwrap_or_else(|| Arc::new(unknown(name, link)))
+            self.services
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Service::unknown(name, &link.upstream.team)))
         };
         let services: Vec<_> =
             self.links.iter().map(|(name, link)| (link.clone(), service(name, link))).collect();
@@ -327,23 +330,5 @@ impl Keeper {
         let routes = Routes::new(served.collect(), self.world.profiles.clone(), self.world.builtin.clone());
         self.routes.send_replace(Arc::new(routes));
         self.catalogue.send_replace(Arc::new(catalogue));
-    }
-}
-
-fn unknown(name: &str, link: &Link) -> Service {
-    Service {
-        name: name.to_owned(),
-        team: link.upstream.team.clone(),
-        era: None,
-        version: String::new(),
-        health: Health::Unknown,
-        listed_at: None,
-        info: None,
-        instructions: None,
-        capabilities: None,
-        tools: Vec::new(),
-        prompts: Vec::new(),
-        resources: Vec::new(),
-        templates: Vec::new(),
     }
 }

@@ -59,21 +59,7 @@ pub struct Update {
 
 /// Looks after a service until it is taken out or the process stops.
 pub async fn run(link: Arc<Link>, updates: mpsc::Sender<Update>) {
-    let mut service = Service {
-        name: link.upstream.name.clone(),
-        team: link.upstream.team.clone(),
-        era: None,
-        version: String::new(),
-        health: Health::Unknown,
-        listed_at: None,
-        info: None,
-        instructions: None,
-        capabilities: None,
-        tools: Vec::new(),
-        prompts: Vec::new(),
-        resources: Vec::new(),
-        templates: Vec::new(),
-    };
+    let mut service = Service::unknown(&link.upstream.name, &link.upstream.team);
     let stopping = link.means.lifecycle.stopping();
     let work = async {
         let mut pause = PAUSES.0;
