@@ -48,7 +48,7 @@ class Openapi(unittest.TestCase):
             "--exclude-operation-id", "create_network",
             # What a cron expression or a cursor is goes beyond a schema: 400 with a reason is right.
             "--exclude-checks", "positive_data_acceptance",
-            "--max-examples", os.environ.get("OPSROOM_TEST_EXAMPLES", "5"), "--seed", "1", "--workers", "2",
+            "--max-examples", os.environ.get("OPSROOM_TEST_EXAMPLES", "5"), "--seed", "1",
             "--request-timeout", "30",
         ]
         hooks = {"SCHEMATHESIS_HOOKS": str(pathlib.Path(__file__).parent / "serializers.py")}
