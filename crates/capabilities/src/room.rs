@@ -408,10 +408,10 @@ impl Room {
         });
         let Some((name, names_it)) = nested else { return Cow::Borrowed(operation) };
         let other = input.get(names_it).and_then(Value::as_str).and_then(|other| self.operation(other));
-        let mut operation = operation.clone();
-        operation.input["properties"][name] =
-            other.map_or_else(|| serde_json::json!({ "writeOnly": true }), |other| other.input.clone());
-        Cow::Owned(operation)
+        let mut schema = operation.input().clone();
+        schema["properties"][name] =
+            other.map_or_else(|| serde_json::json!({ "writeOnly": true }), |other| other.input().clone());
+        Cow::Owned(operation.clone().with_input(schema))
     }
 
     /// A call of a tool of a service behind the gateway ended: it is counted.

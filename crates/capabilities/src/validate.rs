@@ -25,7 +25,7 @@ impl Inputs {
         let slot = self.0.get(operation.name).ok_or_else(unknown)?;
         if slot.get().is_none() {
             // Schemas never fetch: the crate is built without its resolvers.
-            let compiled = jsonschema::options().should_validate_formats(true).build(&operation.input);
+            let compiled = jsonschema::options().should_validate_formats(true).build(operation.input());
             // Whoever was first compiled the same.
             _ = slot.set(compiled.map_err(|error| Error::internal(error.to_string()))?);
         }
@@ -106,7 +106,7 @@ fn words<'a>(operation: &'a Operation, error: &jsonschema::ValidationError<'_>) 
         }
     }
     let mut words = Vec::new();
-    if let Some(part) = operation.input.pointer(&error.schema_path().to_string()) {
+    if let Some(part) = operation.input().pointer(&error.schema_path().to_string()) {
         gather(part, &mut words);
     }
     words

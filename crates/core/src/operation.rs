@@ -6,7 +6,7 @@
 //! and authorised.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
@@ -112,11 +112,27 @@ pub struct Operation {
     /// The field that names what it works on, for scopes that give a part of an operation. Empty: it
     /// works on several, and shows or changes those that the caller's scopes name.
     pub resource: Option<&'static str>,
-    /// The JSON schema of the input, an object.
-    pub input: Value,
-    /// The JSON schema of the answer, an object.
-    pub output: Value,
+    input: Schema,
+    output: Schema,
     run: Run,
+}
+
+/// A schema that is made when somebody first asks: most are never asked for, and all of them at once take
+/// more memory than a server at rest needs otherwise.
+#[derive(Clone)]
+struct Schema {
+    make: fn() -> Value,
+    made: Arc<OnceLock<Value>>,
+}
+
+impl Schema {
+    fn new(make: fn() -> Value) -> Self {
+        Self { make, made: Arc::default() }
+    }
+
+    fn get_or_make(&self, finish: impl FnOnce(Value) -> Value) -> &Value {
+        self.made.get_or_init(|| finish((self.make)()))
+    }
 }
 
 impl Operation {
@@ -158,8 +174,8 @@ impl Operation {
             success: 200,
             envelope: false,
             resource: None,
-            input: schema::<I>(true),
-            output: schema::<O>(false),
+            input: Schema::new(|| schema::<I>(true)),
+            output: Schema::new(|| schema::<O>(false)),
             run: Arc::new(move |call, input| {
                 let service = service.clone();
                 Box::pin(async move {
@@ -219,11 +235,30 @@ impl Operation {
     /// Makes it a job: it can be watched, cancelled, and asked for with `background: true`.
     pub fn long(mut self) -> Self {
         self.long = true;
-        if let Some(fields) = self.input.get_mut("properties").and_then(Value::as_object_mut) {
-            fields.insert(BACKGROUND.to_owned(), background_schema());
-        }
-        let result = std::mem::take(&mut self.output);
-        self.output = json!({ "type": "object", "anyOf": [result, started_schema()] });
+        self
+    }
+
+    /// The JSON schema of the input, an object.
+    pub fn input(&self) -> &Value {
+        self.input.get_or_make(|mut input| {
+            let fields = input.get_mut("properties").and_then(Value::as_object_mut);
+            if let Some(fields) = fields.filter(|_| self.long) {
+                fields.insert(BACKGROUND.to_owned(), background_schema());
+            }
+            input
+        })
+    }
+
+    /// The JSON schema of the answer, an object.
+    pub fn output(&self) -> &Value {
+        self.output.get_or_make(|output| {
+            if self.long { json!({ "type": "object", "anyOf": [output, started_schema()] }) } else { output }
+        })
+    }
+
+    /// The same operation with another schema of its input.
+    pub fn with_input(mut self, input: Value) -> Self {
+        self.input.made = Arc::new(OnceLock::from(input));
         self
     }
 
@@ -242,17 +277,17 @@ impl Operation {
 
     /// The input's documentation.
     pub fn description(&self) -> &str {
-        self.input.get("description").and_then(Value::as_str).unwrap_or_default()
+        self.input().get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The input's fields with their schemas, in the order of their definition.
     pub fn fields(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.input.get("properties").and_then(Value::as_object).into_iter().flatten()
+        self.input().get("properties").and_then(Value::as_object).into_iter().flatten()
     }
 
     /// Whether the input must have this field.
     pub fn requires(&self, field: &str) -> bool {
-        let required = self.input.get("required").and_then(Value::as_array);
+        let required = self.input().get("required").and_then(Value::as_array);
         required.is_some_and(|names| names.iter().any(|name| name == field))
     }
 
@@ -266,7 +301,7 @@ impl Operation {
     pub fn from_pairs(&self, pairs: impl IntoIterator<Item = (String, String)>) -> Map<String, Value> {
         let mut map = Map::new();
         for (key, text) in pairs {
-            let schema = self.input.get("properties").and_then(|fields| fields.get(&key));
+            let schema = self.input().get("properties").and_then(|fields| fields.get(&key));
             if schema.is_some_and(|schema| has_type(schema, "array")) {
                 let items = schema.and_then(|schema| schema.get("items"));
                 let value = coerce(items, text);
@@ -287,7 +322,7 @@ impl Operation {
     pub fn redact(&self, input: &Value) -> Value {
         let Value::Object(fields) = input else { return Value::Null };
         let shown = fields.iter().map(|(name, value)| {
-            let schema = self.input.get("properties").and_then(|properties| properties.get(name));
+            let schema = self.input().get("properties").and_then(|properties| properties.get(name));
             let hidden = schema.is_none_or(|schema| schema.get("writeOnly") == Some(&Value::Bool(true)));
             let value = if hidden { json!("[hidden]") } else { shorten(value) };
             (name.clone(), value)
@@ -443,8 +478,8 @@ mod tests {
     fn a_long_operation_offers_the_background_and_answers_with_either() {
         let long = operation().long();
         assert!(long.fields().any(|(name, _)| name == BACKGROUND));
-        assert_eq!(long.output["type"], "object");
-        assert_eq!(long.output["anyOf"].as_array().map(Vec::len), Some(2));
+        assert_eq!(long.output()["type"], "object");
+        assert_eq!(long.output()["anyOf"].as_array().map(Vec::len), Some(2));
         assert_eq!(long.route.parameters().collect::<Vec<_>>(), ["name"]);
     }
 }

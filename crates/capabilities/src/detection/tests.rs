@@ -167,7 +167,7 @@ async fn the_operation_answers_by_its_schema_and_refuses_what_lies_outside_the_r
     let call = || opsroom_core::Call::new(opsroom_core::Caller::operator(opsroom_core::caller::Face::Rest));
     let input = serde_json::json!({ "path": "app.log", "all": true, "limit": 5, "expected_anomalies": "1%" });
     let answer = operation.run(call(), input).await.unwrap();
-    jsonschema::validate(&operation.output, &answer).unwrap();
+    jsonschema::validate(operation.output(), &answer).unwrap();
     assert_eq!(answer["verdicts"].as_array().map(Vec::len), Some(5));
     assert_eq!(answer["more_verdicts"], 295);
     for input in [

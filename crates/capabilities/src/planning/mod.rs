@@ -24,6 +24,7 @@ pub mod demo;
 pub mod file;
 mod forecaster;
 mod ingest;
+mod kept;
 mod model;
 mod moment;
 mod operations;
@@ -52,6 +53,7 @@ use opsroom_core::{Call, Caller, Capability, Clock, Effect, Error, Operation, Re
 use advice::WhatIf;
 use config::{Backend, PlanningConfig};
 use context::Subject;
+use kept::{Kept, Of, Outlook};
 use model::Plan;
 use sources::prometheus::Prometheus;
 use sources::{Query, Source};
@@ -74,6 +76,7 @@ pub struct Planning {
     source: Source,
     config: Arc<PlanningConfig>,
     models: Models,
+    kept: Kept,
     egress: Egress,
     arrived: Arc<Notify>,
     /// Held while arrivals are looked at.
@@ -120,6 +123,7 @@ impl Planning {
             source,
             config,
             models,
+            kept: Kept::default(),
             egress,
             arrived,
             looking: Arc::default(),
@@ -236,31 +240,60 @@ impl Planning {
 
     /// The plan for one metric.
     async fn make(&self, call: &Call, subject: &Subject, metric: &str, what_if: &WhatIf) -> Result<Plan> {
-        let team = team(&call.caller);
         let key = SeriesKey { service: subject.service.clone(), metric: metric.to_owned() };
-        let found = self.source.history(&self.query(&team, &key, subject.now)).await?;
-        let present = subject.now.div_euclid(3600) + 1;
-        let oldest = present - i64::from(self.config.history_hours);
-        let stored = self.store.choice(&team, &key, oldest, present).await?;
-        let model = self.model(&team).await?;
-        let (config, asked) = (self.config.clone(), subject.clone());
-        let what_if = what_if.clone();
+        let outlook = self.forecast(&team(&call.caller), &key, subject).await?;
+        let (config, asked, what_if) = (self.config.clone(), subject.clone(), what_if.clone());
         Lifecycle::blocking(move || {
-            let history = forecaster::history(&key.metric, &found.readings, asked.now);
-            let engines = model.map_or_else(Engine::local, |(_, model)| model.engines());
             Ok(plan::make(&plan::Ingredients {
                 subject: &asked,
                 metric: &key.metric,
-                history: &history,
+                history: &outlook.history,
                 source: config.source.as_str(),
-                notes: &found.notes,
-                stored,
-                engines: &engines,
+                notes: &outlook.notes,
+                made: &outlook.made,
                 what_if: &what_if,
                 config: &config,
             }))
         })
         .await
+    }
+
+    /// What is known of a series and the hours ahead of it: as kept, when nothing has changed since.
+    async fn forecast(&self, team: &str, key: &SeriesKey, subject: &Subject) -> Result<Arc<Outlook>> {
+        let model = self.model(team).await?;
+        let of = Of::new(team, key, subject.now, model.as_ref().map(|(at, _)| *at));
+        let version = match &self.source {
+            // Read first: what is written after it is at worst forecast once more.
+            Source::Store(store) => store.version(team, key).await?,
+            _ => None,
+        };
+        if let Some(kept) = version.as_deref().and_then(|version| self.kept.get(&of, version, subject.now)) {
+            return Ok(kept);
+        }
+        let found = self.source.history(&self.query(team, key, subject.now)).await?;
+        let present = subject.now.div_euclid(3600) + 1;
+        let oldest = present - i64::from(self.config.history_hours);
+        let stored = self.store.choice(team, key, oldest, present).await?;
+        let span = kept::Span {
+            from: found.readings.iter().map(|reading| reading.at).max().unwrap_or(i64::MIN),
+            until: match version {
+                Some(_) => self.store.next(team, key, subject.now).await?.unwrap_or(i64::MAX),
+                None => i64::MIN,
+            },
+        };
+        let (metric, asked) = (key.metric.clone(), subject.clone());
+        let outlook = Lifecycle::blocking(move || {
+            let history = forecaster::history(&metric, &found.readings, asked.now);
+            let engines = model.map_or_else(Engine::local, |(_, model)| model.engines());
+            let made = forecaster::forecast(&history, stored, &engines, &asked, &metric);
+            Ok(Arc::new(Outlook { history, made, notes: found.notes }))
+        })
+        .await?;
+        // A guess from the context is this request's alone.
+        if let Some(version) = version.filter(|_| outlook.made.choice.is_some()) {
+            self.kept.keep(of, version, span, outlook.clone());
+        }
+        Ok(outlook)
     }
 
     /// The input of `ingest_metrics` that a request of Prometheus remote-write stands for, if it has values.

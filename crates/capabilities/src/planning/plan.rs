@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use opsroom_analytics::forecast::anomaly::{check_history, robust_z, z_score};
 use opsroom_analytics::forecast::choice::Choice;
 use opsroom_analytics::forecast::contract::{apply_policy, metric_kind, route, wants_learnt};
-use opsroom_analytics::forecast::engine::Engine;
 use opsroom_analytics::forecast::series::Series;
 use opsroom_analytics::forecast::{DAY, WEEK};
 
@@ -13,7 +12,7 @@ use super::advice::{self, Question, WhatIf};
 use super::alarm::counts;
 use super::config::PlanningConfig;
 use super::context::Subject;
-use super::forecaster::{self, History, Made};
+use super::forecaster::{History, Made};
 use super::model::{
     Anomaly, BacktestShown, ContextUsed, EngineUsed, HistoryUsed, Plan, PredictedHour, Prediction,
 };
@@ -29,12 +28,10 @@ pub struct Ingredients<'a> {
     pub history: &'a History,
     /// Where that came from.
     pub source: &'static str,
+    /// The hours forecast.
+    pub made: &'a Made,
     /// What the source had to say.
     pub notes: &'a [String],
-    /// The choice that a job made, when one did.
-    pub stored: Option<Choice>,
-    /// The engines at hand.
-    pub engines: &'a [Engine],
     /// The assumptions.
     pub what_if: &'a WhatIf,
     /// Thresholds and prices.
@@ -43,7 +40,7 @@ pub struct Ingredients<'a> {
 
 /// Makes the plan.
 pub fn make(it: &Ingredients<'_>) -> Plan {
-    let made = forecaster::forecast(it.history, it.stored.clone(), it.engines, it.subject, it.metric);
+    let made = it.made;
     let weight = it.subject.context.weight;
     let policy = |values: &[f64]| apply_policy(values, weight, metric_kind(it.metric));
     let values = policy(&made.forecast.mean);
@@ -83,7 +80,7 @@ pub fn make(it: &Ingredients<'_>) -> Plan {
             service_id: it.subject.service.clone(),
             github_url: it.subject.service.clone(),
             metric_name: it.metric.to_owned(),
-            model_version: version(&asked, &made),
+            model_version: version(&asked, made),
             generated_at: generated_at.clone(),
             predictions: hours(it.subject.now, &values, bounds.as_ref()),
         },
@@ -98,7 +95,7 @@ pub fn make(it: &Ingredients<'_>) -> Plan {
             weight,
             expected_users: it.subject.context.expected_users,
         },
-        engine: engine(&asked, &made),
+        engine: engine(&asked, made),
         backtest: made.choice.as_ref().and_then(backtest),
         history: used(it.history, it.source),
         anomaly: judge(carried, &values, it.config.anomaly_z),

@@ -177,3 +177,43 @@ async fn a_price_list_in_a_file_of_its_own_is_taken_and_a_wrong_one_refused_by_i
     let error = config.with_price_list().unwrap_err();
     assert!(error.message.contains("flavors.yaml"), "{error}");
 }
+
+/// The plan of a server that has kept nothing, for the same request.
+async fn anew(test: &opsroom_core::testing::TestDb, input: &Value) -> Value {
+    let fresh = room(test, PlanningConfig::default()).await;
+    call(&fresh, "create_plan", input.clone()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_kept_forecast_is_the_one_that_would_be_made_anew() {
+    for test in each_database().await {
+        let room = room(&test, PlanningConfig::default()).await;
+        let mut at = request("shop", "avg_cpu");
+        ingest(&room, "shop", "avg_cpu", csv(300, |hour| 0.2 * day(hour))).await;
+        // Ten minutes after the request's time: not known then, and known twenty minutes later.
+        let later = "timestamp,value\n2025-11-11T10:30:00Z,7.5\n".to_owned();
+        ingest(&room, "shop", "avg_cpu", later).await;
+        let hours = |plan: &Value| plan["history"]["cleaning"]["read"].as_u64().unwrap();
+        let first = call(&room, "create_plan", at.clone()).await.unwrap();
+        assert_eq!(first, anew(&test, &at).await);
+        at["context"]["timestamp"] = json!("2025-11-11T10:40:00");
+        let known = call(&room, "create_plan", at.clone()).await.unwrap();
+        assert_eq!((hours(&known), &known), (hours(&first) + 1, &anew(&test, &at).await));
+        // Another weight is another plan of the same forecast.
+        at["context"]["weight"] = json!(2.0);
+        assert_eq!(call(&room, "create_plan", at.clone()).await.unwrap(), anew(&test, &at).await);
+        // Values that replace others, from any server.
+        let other = self::room(&test, PlanningConfig::default()).await;
+        ingest(&other, "shop", "avg_cpu", csv(300, |hour| 0.3 * day(hour))).await;
+        let replaced = call(&room, "create_plan", at.clone()).await.unwrap();
+        assert_eq!(replaced, anew(&test, &at).await);
+        assert_ne!(replaced["prediction"], known["prediction"]);
+        // A choice that a backtest made.
+        let backtest =
+            json!({ "service_id": "shop", "metric_name": "avg_cpu", "timestamp": "2025-11-11T10:20:00" });
+        call(&other, "backtest_forecaster", backtest).await.unwrap();
+        let chosen = call(&room, "create_plan", at.clone()).await.unwrap();
+        assert_eq!(chosen, anew(&test, &at).await);
+        assert_ne!(chosen["engine"], replaced["engine"]);
+    }
+}

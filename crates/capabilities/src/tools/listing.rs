@@ -106,8 +106,8 @@ impl Tools {
             id: operation.name.to_owned(),
             own_name: operation.name.to_owned(),
             team: None,
-            input: operation.input.clone(),
-            output: operation.output.clone(),
+            input: operation.input().clone(),
+            output: operation.output().clone(),
             kept,
         }
     }

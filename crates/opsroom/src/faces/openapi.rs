@@ -112,7 +112,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 
 /// The input's schema without what is in the path.
 fn body_schema(operation: &Operation) -> Value {
-    let mut schema = operation.input.clone();
+    let mut schema = operation.input().clone();
     for name in operation.route.parameters() {
         if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             fields.remove(name);
@@ -126,11 +126,11 @@ fn body_schema(operation: &Operation) -> Value {
 
 fn responses(operation: &Operation) -> Value {
     let mut responses = Map::new();
-    let output = if operation.long { &operation.output["anyOf"][0] } else { &operation.output };
+    let output = if operation.long { &operation.output()["anyOf"][0] } else { operation.output() };
     let shown = |schema: Value| if operation.envelope { enveloped(schema) } else { schema };
     responses.insert(operation.success.to_string(), answer("The answer", shown(output.clone())));
     if operation.long {
-        let started = operation.output["anyOf"][1].clone();
+        let started = operation.output()["anyOf"][1].clone();
         responses.insert("202".to_owned(), answer("The job that goes on in the background", shown(started)));
     }
     let mut statuses = vec![400, 401, 403, 404, 409, 421, 429, 500, 503];

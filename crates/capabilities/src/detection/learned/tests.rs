@@ -57,7 +57,7 @@ impl Room {
         let operations = self.service.operations();
         let operation = operations.iter().find(|operation| operation.name == name).unwrap();
         let answer = operation.run(call, input).await?;
-        jsonschema::validate(&operation.output, &answer).unwrap();
+        jsonschema::validate(operation.output(), &answer).unwrap();
         Ok(answer)
     }
 

@@ -26,9 +26,9 @@ impl Hidden {
 /// was hidden.
 pub fn redact(operation: &Operation, input: &Value) -> (Value, Hidden) {
     let mut shown = operation.redact(input);
-    hide(&operation.input, &mut shown, 0);
+    hide(operation.input(), &mut shown, 0);
     let mut hidden = Vec::new();
-    collect(&operation.input, input, false, 0, &mut hidden);
+    collect(operation.input(), input, false, 0, &mut hidden);
     (shown, Hidden(hidden.into()))
 }
 

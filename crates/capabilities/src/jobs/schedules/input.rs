@@ -50,7 +50,7 @@ pub fn check_input(operation: &Operation, mut input: Map<String, Value>) -> Resu
     if size > MOST_BYTES {
         return Err(Error::invalid(format!("input has {size} bytes as JSON; the most is {MOST_BYTES}")));
     }
-    fits(&operation.input, &input, "input").map_err(Error::invalid)?;
+    fits(operation.input(), &input, "input").map_err(Error::invalid)?;
     Ok(input)
 }
 

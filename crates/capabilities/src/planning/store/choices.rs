@@ -3,10 +3,11 @@
 use opsroom_analytics::forecast::choice::Choice;
 use opsroom_core::clock::Time;
 use opsroom_core::error::{Error, Result};
+use opsroom_core::id::new_id;
 use sea_query::{Expr, ExprTrait, OnConflict, Order, Query};
 
 use super::points::SeriesKey;
-use super::{PlanningChoices, Store, digest};
+use super::{PlanningChoices, PlanningSeries, Store, digest};
 
 impl Store {
     /// Keeps a choice that was made from the history before the hour `end` (hours since 1970).
@@ -39,7 +40,15 @@ impl Store {
                     .to_owned(),
             )
             .to_owned();
-        self.db.run(&insert).await.map(drop)
+        let changed = Query::update()
+            .table(PlanningSeries::Table)
+            .value(PlanningSeries::Version, new_id())
+            .and_where(Expr::col(PlanningSeries::Id).eq(digest(&[team, &key.service, &key.metric])))
+            .to_owned();
+        let mut on = self.db.begin().await?;
+        on.run(&insert).await?;
+        on.run(&changed).await?;
+        on.commit().await
     }
 
     /// The latest choice made from nothing later than before the hour `end`: a plan for a time in the past

@@ -24,9 +24,10 @@ pub struct Store {
 }
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 2] = [
+pub const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "metric series, their points and choices", steps: tables },
     Migration { version: 2, name: "what arrived and was not looked at", steps: arrivals },
+    Migration { version: 3, name: "whether a series has changed", steps: versions },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -37,6 +38,7 @@ enum PlanningSeries {
     Service,
     Metric,
     CreatedAt,
+    Version,
 }
 
 #[derive(Clone, Copy, Iden)]
@@ -130,6 +132,11 @@ fn arrivals(_: Dialect) -> Vec<Step> {
             .col(ColumnDef::new(PlanningArrivals::LastAt).big_integer().not_null())
             .to_owned(),
     )]
+}
+
+fn versions(_: Dialect) -> Vec<Step> {
+    let column = ColumnDef::new(PlanningSeries::Version).string_len(36).not_null().default("").to_owned();
+    vec![Step::Alter(Table::alter().table(PlanningSeries::Table).add_column(column).to_owned())]
 }
 
 /// Bytes of any length: MySQL's plain ones end at 64 KiB.

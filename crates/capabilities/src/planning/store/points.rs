@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use opsroom_core::clock::Time;
 use opsroom_core::error::{Error, Result};
+use opsroom_core::id::new_id;
 use sea_query::{Expr, ExprTrait, Func, OnConflict, Order, Query};
 
 use super::{PlanningPoints, PlanningSeries, Store, digest};
@@ -14,7 +15,7 @@ pub(super) const MOST_READ: u64 = 200_000;
 const CHUNK: usize = 5_000;
 
 /// Whose values they are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesKey {
     /// The service, as its callers name it.
     pub service: String,
@@ -64,6 +65,7 @@ impl Store {
                     PlanningSeries::Service,
                     PlanningSeries::Metric,
                     PlanningSeries::CreatedAt,
+                    PlanningSeries::Version,
                 ])
                 .values_panic([
                     id.as_str().into(),
@@ -71,10 +73,10 @@ impl Store {
                     key.service.into(),
                     key.metric.into(),
                     now.0.into(),
+                    new_id().into(),
                 ])
-                // Setting what is there already is how every database leaves a row as it is.
                 .on_conflict(
-                    OnConflict::column(PlanningSeries::Id).update_column(PlanningSeries::TeamId).to_owned(),
+                    OnConflict::column(PlanningSeries::Id).update_column(PlanningSeries::Version).to_owned(),
                 )
                 .to_owned();
             on.run(&series).await?;
@@ -126,6 +128,29 @@ impl Store {
         let rows = self.db.all(&query).await?;
         let point = |row: &opsroom_core::db::Row| Ok(Point { at: row.get("at")?, value: row.get("value")? });
         rows.iter().rev().map(point).collect()
+    }
+
+    /// What changes whenever the points of a series or its choices do; `None` for a series without points.
+    pub async fn version(&self, team: &str, key: &SeriesKey) -> Result<Option<String>> {
+        let query = Query::select()
+            .column(PlanningSeries::Version)
+            .from(PlanningSeries::Table)
+            .and_where(Expr::col(PlanningSeries::Id).eq(digest(&[team, &key.service, &key.metric])))
+            .to_owned();
+        self.db.first(&query).await?.map(|row| row.get("version")).transpose()
+    }
+
+    /// The time of the first point after `now` (seconds since 1970), when there is one.
+    pub async fn next(&self, team: &str, key: &SeriesKey, now: i64) -> Result<Option<i64>> {
+        let query = Query::select()
+            .column(PlanningPoints::At)
+            .from(PlanningPoints::Table)
+            .and_where(Expr::col(PlanningPoints::SeriesId).eq(digest(&[team, &key.service, &key.metric])))
+            .and_where(Expr::col(PlanningPoints::At).gt(now))
+            .order_by(PlanningPoints::At, Order::Asc)
+            .limit(1)
+            .to_owned();
+        self.db.first(&query).await?.map(|row| row.get("at")).transpose()
     }
 
     /// The series of a team, in order of service and metric after `after`.

@@ -9,7 +9,7 @@ mod tasks;
 
 pub use old::Streams;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
 use opsroom_capabilities::room::{Answer, Room};
@@ -64,25 +64,28 @@ pub fn gateway(room: &Arc<Room>, config: &ServerConfig) -> Result<Gateway> {
 /// The operations as tools.
 struct HouseTools {
     room: Weak<Room>,
-    /// The definitions, in the order of the room's operations.
-    definitions: Vec<Definition>,
+    /// The definitions, in the order of the room's operations; made for the first who lists them.
+    definitions: OnceLock<Vec<Definition>>,
 }
 
 impl HouseTools {
     fn new(room: &Arc<Room>) -> Self {
-        let definitions = room.operations().iter().map(|operation| {
-            let text = definition(operation).to_string();
-            let text = RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned());
-            Definition { name: operation.name.into(), text: text.into() }
-        });
-        Self { room: Arc::downgrade(room), definitions: definitions.collect() }
+        Self { room: Arc::downgrade(room), definitions: OnceLock::new() }
     }
 }
 
 impl BuiltIn for HouseTools {
     fn tools(&self, caller: &Caller) -> Vec<Definition> {
         let Some(room) = self.room.upgrade() else { return Vec::new() };
-        let all = room.operations().iter().zip(&self.definitions);
+        let definitions = self.definitions.get_or_init(|| {
+            let texts = room.operations().iter().map(|operation| {
+                let text = definition(operation).to_string();
+                let text = RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned());
+                Definition { name: operation.name.into(), text: text.into() }
+            });
+            texts.collect()
+        });
+        let all = room.operations().iter().zip(definitions);
         all.filter(|(operation, _)| caller.may(operation)).map(|(_, definition)| definition.clone()).collect()
     }
 
@@ -175,7 +178,7 @@ impl Calls for Counted {
 
 /// The tool of an operation.
 pub fn definition(operation: &Operation) -> Value {
-    let mut input = operation.input.clone();
+    let mut input = operation.input().clone();
     // It stands in the tool's own description already.
     if let Some(fields) = input.as_object_mut() {
         fields.remove("description");
@@ -184,7 +187,7 @@ pub fn definition(operation: &Operation) -> Value {
     tool.insert("name".to_owned(), json!(operation.name));
     tool.insert("description".to_owned(), json!(operation.description()));
     tool.insert("inputSchema".to_owned(), input);
-    tool.insert("outputSchema".to_owned(), outline(&operation.output, false));
+    tool.insert("outputSchema".to_owned(), outline(operation.output(), false));
     let annotations = json!({
         "title": title(operation.name),
         "readOnlyHint": operation.effect == Effect::Read,
