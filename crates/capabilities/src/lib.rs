@@ -4,6 +4,7 @@
 //! operations), `model.rs` (types and pure rules), `store.rs` (SQL for its own tables, and their
 //! migrations), `operations.rs`, `tests.rs`. No folder reads another's tables.
 
+pub mod alerts;
 pub mod backup;
 pub mod detection;
 pub mod health;

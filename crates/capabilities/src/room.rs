@@ -30,6 +30,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+use crate::alerts::{self, Alerts, AlertsConfig};
 use crate::detection::learned::{DetectionConfig, Learned};
 use crate::detection::{self, Detection};
 use crate::health::Health;
@@ -62,6 +63,8 @@ pub struct RoomConfig {
     pub egress: EgressConfig,
     /// Where messages to people go.
     pub notifications: NotificationsConfig,
+    /// How alerts are routed and kept.
+    pub alerts: AlertsConfig,
     /// Where metrics come from, and how plans are made.
     pub planning: PlanningConfig,
     /// Where the data of learned detection are.
@@ -98,6 +101,8 @@ pub struct Room {
     pub health: Health,
     /// Messages to people.
     pub notifications: Notifications,
+    /// Alerts: received, routed, answered.
+    pub alerts: Alerts,
     /// Metrics and plans.
     pub planning: Planning,
     /// MCP servers that are run, isolated and watched.
@@ -164,6 +169,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("detection", &detection::MIGRATIONS),
         ("seal", &seal::MIGRATIONS),
         ("secrets", &secrets::MIGRATIONS),
+        ("alerts", &alerts::MIGRATIONS),
     ]
 }
 
@@ -233,6 +239,15 @@ impl Room {
             &config.public_url,
         );
         let mailer = sealer.clone();
+        let alerts = Alerts::open(alerts::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            events: events.clone(),
+            lifecycle: lifecycle.clone(),
+            notifications: notifications.clone(),
+            sealer: sealer.clone(),
+            config: config.alerts.clone(),
+        })?;
         let planning = Planning::open(
             database.clone(),
             clock.clone(),
@@ -275,7 +290,7 @@ impl Room {
             identity: identity.clone(),
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
-            others: vec![accounts.resealing(), notifications.resealing(mailer.clone())],
+            others: vec![accounts.resealing(), notifications.resealing(mailer.clone()), alerts.resealing()],
         });
         let mut identity_capability = identity.capability();
         identity_capability.operations.extend(accounts.operations());
@@ -298,6 +313,7 @@ impl Room {
                 )
                 .capability(),
             notifications.capability(),
+            alerts.capability(),
             planning.capability(),
             services.capability(),
             tools.capability(),
@@ -314,6 +330,7 @@ impl Room {
             jobs,
             health,
             notifications,
+            alerts,
             planning,
             services,
             tools,
@@ -509,6 +526,7 @@ impl Room {
         self.jobs.set_operations(self.operations.clone());
         self.jobs.start_upkeep();
         self.notifications.start();
+        self.alerts.start();
         self.kept_secrets.start();
         self.planning.start(&self.lifecycle);
         self.services.start();
@@ -545,7 +563,7 @@ impl Room {
 const GRANTED: &str = "get_secret";
 
 /// Capabilities that repeat texts from elsewhere, in which a secret of ours may stand.
-const REPEATERS: [&str; 4] = ["logs", "detection", "jobs", "notifications"];
+const REPEATERS: [&str; 5] = ["logs", "detection", "jobs", "notifications", "alerts"];
 
 /// Hides the values of known secrets wherever the answer has them.
 fn hide_known(value: &mut Value) {

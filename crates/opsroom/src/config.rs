@@ -1,5 +1,6 @@
 //! The configuration of the server: each part's section, and the server's own.
 
+use opsroom_capabilities::alerts::AlertsConfig;
 use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
@@ -71,6 +72,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Where messages to people go.
     pub notifications: NotificationsConfig,
+    /// How alerts are routed and kept.
+    pub alerts: AlertsConfig,
     /// Where metrics come from, and how plans are made of them.
     pub planning: PlanningConfig,
     /// How secrets are kept.
@@ -102,6 +105,7 @@ impl Config {
         self.gateway.validate()?;
         PipeConfig::validate(&self.pipes)?;
         self.notifications.validate()?;
+        self.alerts.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
         self.services.validate()?;

@@ -329,6 +329,21 @@ fn story() -> Vec<(&'static str, Value)> {
         ("backtest_forecaster", json!({ "service_id": "nobody", "metric_name": "avg_cpu" })),
         ("train_forecaster", json!({})),
         ("list_notifications", json!({})),
+        ("list_receivers", json!({})),
+        ("list_webhook_deliveries", json!({ "name": "nobody" })),
+        ("replay_webhook", json!({ "id": "nothing" })),
+        ("delete_receiver", json!({ "name": "nobody" })),
+        ("list_alerts", json!({})),
+        ("get_alert", json!({ "id": "nothing" })),
+        ("acknowledge_alert", json!({ "id": "nothing" })),
+        ("resolve_alert", json!({ "id": "nothing" })),
+        ("mute_alert", json!({ "id": "nothing" })),
+        ("explain_alert", json!({ "id": "nothing" })),
+        ("silence_alerts", json!({ "matchers": ["env=\"dev\""], "comment": "works" })),
+        ("silence_alerts", json!({ "matchers": ["env"], "comment": "works" })),
+        ("list_silences", json!({})),
+        ("end_silence", json!({ "id": "nothing" })),
+        ("simulate_routing", json!({ "labels": [{ "alertname": "Down" }] })),
         (
             "create_service",
             json!({ "name": "maps", "service_type": "cloud", "url": "https://maps.example.com/mcp", "start": false }),
@@ -414,8 +429,9 @@ fn story() -> Vec<(&'static str, Value)> {
 }
 
 /// Operations whose answers over MCP differ by design: what a `Reveal` shows is withheld there.
-const WITHHELD: [&str; 8] = [
+const WITHHELD: [&str; 9] = [
     "create_api_key",
+    "create_receiver",
     "create_setup_token",
     "exchange_setup_token",
     "get_secret",

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
+    ("alerts", &["notifications"]),
     ("backup", &["logs"]),
     ("health", &[]),
     ("identity", &["notifications"]),

@@ -22,7 +22,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use opsroom_core::db::Db;
+use opsroom_core::db::{Db, Transaction};
 use opsroom_core::egress::Egress;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Capability, Clock, Effect, Error, Operation, Result, Secret};
@@ -172,7 +172,35 @@ impl Notifications {
         }
         Ok(fresh)
     }
+
+    /// Queues a message to a channel within a transaction: it is delivered if that is committed, after
+    /// [`Notifications::wake`]. Answers its id; `None` when there is no such channel.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn queue_in(
+        &self,
+        on: &mut Transaction,
+        message: &Message,
+        channel: &str,
+    ) -> Result<Option<String>> {
+        let inner = &self.inner;
+        if channel != DEFAULT_CHANNEL || inner.config.discord_webhook_url.is_empty() {
+            return Ok(None);
+        }
+        let now = inner.clock.now();
+        let payload = discord::payload(message, &inner.config, now).to_string();
+        store::Store::queue_in(on, message, &payload, now).await.map(Some)
+    }
+
+    /// Looks at the outbox now.
+    pub fn wake(&self) {
+        self.inner.queued.notify_one();
+    }
 }
+
+/// The channel of `discord_webhook_url`.
+pub const DEFAULT_CHANNEL: &str = "default";
 
 fn digest(team: &str, key: &str) -> String {
     let hash = Sha256::digest(format!("{}\0{team}\0{key}", team.len()));

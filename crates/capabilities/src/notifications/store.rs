@@ -6,7 +6,7 @@
 pub mod mail;
 
 use opsroom_core::clock::Time;
-use opsroom_core::db::{Db, Dialect, Migration, Row, Step};
+use opsroom_core::db::{Db, Dialect, Migration, Row, Step, Transaction};
 use opsroom_core::error::Result;
 use opsroom_core::id::new_id;
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, OnConflict, Order, Query, Table};
@@ -140,36 +140,48 @@ impl Store {
             return Ok(false);
         }
         if let Some(payload) = payload {
-            let title: String = message.title.chars().take(256).collect();
-            let insert = Query::insert()
-                .into_table(NotificationsOutbox::Table)
-                .columns([
-                    NotificationsOutbox::Id,
-                    NotificationsOutbox::TeamId,
-                    NotificationsOutbox::Title,
-                    NotificationsOutbox::Payload,
-                    NotificationsOutbox::State,
-                    NotificationsOutbox::Attempts,
-                    NotificationsOutbox::CreatedAt,
-                    NotificationsOutbox::DueAt,
-                    NotificationsOutbox::LeaseUntil,
-                ])
-                .values_panic([
-                    new_id().into(),
-                    message.team.as_str().into(),
-                    title.into(),
-                    payload.into(),
-                    "waiting".into(),
-                    0_i64.into(),
-                    now.0.into(),
-                    now.0.into(),
-                    0_i64.into(),
-                ])
-                .to_owned();
-            on.run(&insert).await?;
+            Self::queue_in(&mut on, message, payload, now).await?;
         }
         on.commit().await?;
         Ok(true)
+    }
+
+    /// Queues a payload within a transaction; answers its id.
+    pub async fn queue_in(
+        on: &mut Transaction,
+        message: &Message,
+        payload: &str,
+        now: Time,
+    ) -> Result<String> {
+        let id = new_id();
+        let title: String = message.title.chars().take(256).collect();
+        let insert = Query::insert()
+            .into_table(NotificationsOutbox::Table)
+            .columns([
+                NotificationsOutbox::Id,
+                NotificationsOutbox::TeamId,
+                NotificationsOutbox::Title,
+                NotificationsOutbox::Payload,
+                NotificationsOutbox::State,
+                NotificationsOutbox::Attempts,
+                NotificationsOutbox::CreatedAt,
+                NotificationsOutbox::DueAt,
+                NotificationsOutbox::LeaseUntil,
+            ])
+            .values_panic([
+                id.as_str().into(),
+                message.team.as_str().into(),
+                title.into(),
+                payload.into(),
+                "waiting".into(),
+                0_i64.into(),
+                now.0.into(),
+                now.0.into(),
+                0_i64.into(),
+            ])
+            .to_owned();
+        on.run(&insert).await?;
+        Ok(id)
     }
 
     /// Those that wait and whose time has come, the oldest first.

@@ -175,7 +175,7 @@ fn category(capability: &str) -> &'static str {
     match capability {
         "logs" | "detection" | "planning" => "knowledge",
         "services" | "tools" => "agent",
-        "notifications" => "utility",
+        "notifications" | "alerts" => "utility",
         _ => "system",
     }
 }

@@ -100,6 +100,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         jobs: config.jobs.clone(),
         egress: config.egress.clone(),
         notifications: config.notifications.clone(),
+        alerts: config.alerts.clone(),
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),

@@ -12,6 +12,7 @@ pub mod openapi;
 pub mod pages;
 pub mod raw;
 pub mod rest;
+pub mod webhooks;
 
 use std::sync::{Arc, OnceLock};
 
@@ -83,6 +84,7 @@ impl Server {
         let router = rest::routes(self)
             .merge(raw::routes())
             .merge(logs::routes())
+            .merge(webhooks::routes())
             .merge(docs::routes())
             .merge(console::routes())
             .merge(pages::routes())

@@ -118,9 +118,9 @@ pub static ROUTES: [RawRoute; 8] = [
 
 /// The Prometheus text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Every raw route, those of logs too.
+/// Every raw route, those of logs and webhooks too.
 pub fn all() -> impl Iterator<Item = &'static RawRoute> {
-    ROUTES.iter().chain(&super::logs::ROUTES)
+    ROUTES.iter().chain(&super::logs::ROUTES).chain(&super::webhooks::ROUTES)
 }
 
 /// The routes with their handlers.
