@@ -9,7 +9,7 @@ import time
 import unittest
 
 from room import Room
-from senders import Azurite
+from senders import Azurite, Ssh, Wire
 from stores import ID, KEY, Cos
 
 ALLOW = {"OPSROOM__EGRESS__ALLOW_ADDRESSES": "127.0.0.1", "OPSROOM_SECRET_COS_KEY": KEY}
@@ -146,6 +146,51 @@ class Sources(unittest.TestCase):
             wrong = {**place, "access_key_id": "somebody"}
             call("/logs/sources", {"name": "wrong", "place": wrong})
             self.assertFalse(call("/logs/sources/wrong/test", {})[1]["ok"])
+
+    def test_sftp_lists_downloads_resumes_and_knows_its_server(self):
+        big = b"2025-11-21 10:00:00 INFO a line of the big file\n" * 200_000
+        files = {f"app/2025/11/21/{n:02}/web.log": hour(n) for n in range(8, 12)} | {"app/2025/11/21/10/big x.log": big}
+        with Ssh() as ssh, Wire(ssh.port, 3_000_000) as wire:
+            room, call = self.room, self.call
+            (room.data / "secrets.d").mkdir(mode=0o700, exist_ok=True)
+            (room.data / "secrets.d/ssh").touch(mode=0o600)
+            (room.data / "secrets.d/ssh").write_text(ssh.key)
+            for name, body in files.items():
+                (ssh.files / name).parent.mkdir(parents=True, exist_ok=True)
+                (ssh.files / name).write_bytes(body)
+            (ssh.files / "app/link.log").symlink_to("/etc/passwd")
+            place = {
+                "kind": "sftp",
+                "endpoint": f"sftp://127.0.0.1:{ssh.port}",
+                "path": str(ssh.files),
+                "access_key_id": ssh.user,
+                "secret_access_key": "secret://file/ssh",
+                "host_key": ssh.host_key,
+                "key_pattern": "app/%Y/%m/%d/%H/",
+            }
+            self.assertEqual(call("/logs/sources", {"name": "ssh", "place": place})[0], 200)
+            status, listed = call("/logs/sources/ssh/objects", {})
+            self.assertEqual((status, [item["key"] for item in listed["items"]]), (200, sorted(files)), listed)
+            _, listed = call("/logs/sources/ssh/objects", {"from": "2025-11-21T10:00:00Z", "until": "2025-11-21T11:00:00Z"})
+            self.assertEqual([item["key"] for item in listed["items"]], [name for name in sorted(files) if "/10/" in name])
+            # A connection that breaks in the middle is taken up where it was.
+            broken = {**place, "endpoint": f"sftp://127.0.0.1:{wire.port}"}
+            call("/logs/sources", {"name": "wire", "place": broken})
+            _, done = call("/logs/sources/wire/download", {"to": "down"})
+            self.assertEqual((done["stored"], done["failed"], wire.broke), (5, 0, True), done)
+            for name, body in files.items():
+                self.assertEqual((room.data / "files/down" / name).read_bytes(), body, name)
+            status, found = call("/logs/analyze", {"source": "ssh", "prefix": "app/2025/11/21/10/big"})
+            self.assertEqual((status, found["records"]), (200, 200_000), found)
+            # A server that shows another key gets no word from us.
+            let_in = (ssh.folder / "log").read_text().count("Accepted")
+            self.assertGreater(let_in, 0)
+            other = " ".join((ssh.folder / "other.pub").read_text().split()[:2])
+            call("/logs/sources", {"name": "other", "place": {**place, "host_key": other}})
+            _, tested = call("/logs/sources/other/test", {})
+            self.assertFalse(tested["ok"])
+            self.assertIn("shows the key SHA256:", tested["message"])
+            self.assertEqual((ssh.folder / "log").read_text().count("Accepted"), let_in)
 
     def test_a_batch_of_1000_objects_survives_two_restarts(self):
         objects = {f"app/{n:04}.log": f"2025-11-21 10:00:00 INFO object o{n}x\n".encode() * 50 for n in range(1000)}

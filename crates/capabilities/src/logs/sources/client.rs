@@ -32,6 +32,8 @@ pub struct Remote {
     pub egress: Egress,
     /// The time, which signatures hold.
     pub clock: Clock,
+    /// The connection to a server of SSH.
+    pub line: super::sftp::Line,
 }
 
 /// A page of a listing.
@@ -52,6 +54,9 @@ impl Remote {
     pub async fn list(&self, prefix: &str, from: Option<&str>) -> Result<Listed> {
         if self.config.kind == SourceKind::Http {
             return super::index::list(self, prefix, from).await;
+        }
+        if self.config.kind == SourceKind::Sftp {
+            return super::sftp::list(self, prefix, from).await;
         }
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut query = vec![pair("prefix", prefix)];
@@ -202,7 +207,7 @@ impl Remote {
                 Ok(sign::aws(credentials, region, request, now))
             }
             SourceKind::Azure => sign::azure(credentials, request, headers, now),
-            SourceKind::Http | SourceKind::Folder => Ok(Vec::new()),
+            SourceKind::Http | SourceKind::Folder | SourceKind::Sftp => Ok(Vec::new()),
         }
     }
 

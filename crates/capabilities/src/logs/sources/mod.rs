@@ -21,6 +21,7 @@ pub(super) mod operations;
 mod pattern;
 mod ranged;
 mod reader;
+mod sftp;
 mod sign;
 pub(super) mod store;
 mod xml;
@@ -56,7 +57,7 @@ pub struct Sources {
 /// A source that can be read.
 #[derive(Clone)]
 pub(super) enum Reached {
-    /// Over HTTP.
+    /// Over HTTP or SSH.
     Remote(Box<Remote>),
     /// A folder below the roots.
     Folder(Roots, String),
@@ -101,6 +102,7 @@ impl Sources {
             credentials,
             egress: self.egress.clone(),
             clock: self.clock.clone(),
+            line: sftp::Line::default(),
         })))
     }
 }

@@ -21,6 +21,8 @@ pub enum SourceKind {
     Azure,
     /// Files below a URL, found by the links of its index pages.
     Http,
+    /// Files of an SSH server (SFTP).
+    Sftp,
     /// A folder below the server's configured roots.
     Folder,
 }
@@ -39,11 +41,12 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
-    /// The URL, where it is not the provider's own: of a compatible store, or of the files of `http`.
+    /// The URL, where it is not the provider's own: of a compatible store, of the files of `http`, or
+    /// `sftp://HOST:PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub endpoint: Option<String>,
-    /// The folder, of `folder`.
+    /// The folder, of `folder` and of `sftp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub path: Option<String>,
@@ -55,18 +58,23 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub key_pattern: Option<String>,
-    /// The SecretId, the access key id, or the account's name: as it is, or `secret://MOUNT/PATH`.
+    /// The SecretId, the access key id, the account's or the user's name: as it is, or `secret://MOUNT/PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub access_key_id: Option<String>,
-    /// The key, as a reference: `secret://MOUNT/PATH`, such as `secret://env/COS_KEY`.
+    /// The key, as a reference: `secret://MOUNT/PATH`, such as `secret://env/COS_KEY`. Of `sftp` the password or
+    /// the private key (Ed25519 or ECDSA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub secret_access_key: Option<String>,
-    /// The token of temporary credentials, as a reference.
+    /// The token of temporary credentials, or the passphrase of a private key, as a reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub session_token: Option<String>,
+    /// Of `sftp` the server's key, which it must show: `SHA256:...` or `ssh-ed25519 AAAA...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub host_key: Option<String>,
     /// What a gibibyte costs to read, in your currency, for `estimate_logs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1000.0))]
@@ -108,6 +116,7 @@ impl SourceConfig {
             SourceKind::Http if self.endpoint.is_none() => {
                 missing("endpoint", "the URL of the files is needed")
             }
+            SourceKind::Sftp => super::sftp::validate(self),
             SourceKind::Folder | SourceKind::Http => Ok(()),
             _ if !plain(bucket) => {
                 missing("bucket", "a bucket's name is needed, of letters, digits, `-`, `_` and `.`")
@@ -200,6 +209,12 @@ mod tests {
             (serde_json::json!({ "kind": "folder" }), "path"),
             (serde_json::json!({ "kind": "http" }), "endpoint"),
             (serde_json::json!({ "kind": "azure", "bucket": "c" }), "access_key_id"),
+            (serde_json::json!({ "kind": "sftp", "endpoint": "ssh://x" }), "endpoint"),
+            (serde_json::json!({ "kind": "sftp", "endpoint": "sftp://x" }), "access_key_id"),
+            (
+                serde_json::json!({ "kind": "sftp", "endpoint": "sftp://x", "access_key_id": "u", "secret_access_key": "secret://env/K" }),
+                "host_key",
+            ),
         ] {
             assert!(config(json).unwrap_err().message.starts_with(field), "{field}");
         }

@@ -10,7 +10,7 @@ use super::client::Remote;
 use super::crc::Crc64;
 use super::download::{Came, How, bring};
 use super::listing::{Asked, Found, MOST_OBJECTS};
-use super::model::{Object, SourceConfig};
+use super::model::{Object, SourceConfig, SourceKind};
 use super::reader::{BlockingObject, ObjectStream};
 use super::store::SourceRow;
 use super::{Reached, Sources};
@@ -26,7 +26,7 @@ const MOST_SOURCES: usize = 1_000;
 const MOST_READ: usize = 20_000;
 
 /// Add a place where logs lie: a bucket of Tencent COS, S3, Google Cloud Storage or Azure, files below a
-/// URL, or a folder. Nothing is copied: what lies there can be listed, analysed, searched and downloaded.
+/// URL or of an SSH server, or a folder. Nothing is copied: what lies there can be listed, analysed, searched and downloaded.
 ///
 /// Keys are given as references to secrets and never as they are.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,7 +35,7 @@ pub struct AddLogSource {
     /// What it is called: letters, digits, `-`, `_` and `.`, at most 64.
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
-    /// How it is reached: an object with `kind` (`cos`, `s3`, `gcs`, `azure`, `http`, `folder`) and what that needs.
+    /// How it is reached: an object with `kind` (`cos`, `s3`, `gcs`, `azure`, `http`, `sftp`, `folder`) and what that needs.
     pub place: SourceConfig,
 }
 
@@ -125,13 +125,13 @@ fn check(sources: &Sources, config: &SourceConfig) -> Result<()> {
     {
         sources.secrets.check(text)?;
     }
-    if let Some(endpoint) = &config.endpoint {
+    if let Some(endpoint) = config.endpoint.as_ref().filter(|_| config.kind != SourceKind::Sftp) {
         sources
             .egress
             .check(endpoint)
             .map_err(|error| Error { message: format!("endpoint: {}", error.message), ..error })?;
     }
-    if let Some(path) = &config.path {
+    if let Some(path) = config.path.as_ref().filter(|_| config.kind == SourceKind::Folder) {
         sources.roots.list(path, 1)?;
     }
     Ok(())

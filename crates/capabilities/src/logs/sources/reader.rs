@@ -11,17 +11,33 @@ use tokio::runtime::Handle;
 
 use super::client::{Remote, header};
 use super::crc::Crc64;
-use super::model::Object;
+use super::model::{Object, SourceKind};
+use super::sftp;
 
 /// How often a broken connection is taken up again without anything new having come.
 const TRIES: u32 = 5;
+
+/// What comes, from whichever kind of place.
+enum Coming {
+    Http(Box<Incoming>),
+    Ssh(Box<sftp::Reading>),
+}
+
+impl Coming {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Coming::Http(incoming) => incoming.next().await,
+            Coming::Ssh(reading) => reading.next().await,
+        }
+    }
+}
 
 /// An object that is being read. The tag, the length and the checksum that the store states are held
 /// against what comes.
 pub struct ObjectStream {
     remote: Remote,
     object: Object,
-    incoming: Option<Incoming>,
+    incoming: Option<Coming>,
     etag: Option<String>,
     /// How long the object is, once the store has said it.
     length: Option<u64>,
@@ -87,7 +103,14 @@ impl ObjectStream {
         Ok(piece)
     }
 
-    async fn open(&mut self) -> Result<Incoming> {
+    async fn open(&mut self) -> Result<Coming> {
+        if self.remote.config.kind == SourceKind::Sftp {
+            // A file that grew since it was listed is read as it is now.
+            let (reading, length, tag) =
+                sftp::open(&self.remote, &self.object.key, self.at, self.etag.as_deref()).await?;
+            (self.length, self.etag) = (Some(length), Some(tag));
+            return Ok(Coming::Ssh(Box::new(reading)));
+        }
         let opened = self.remote.open(&self.object.key, self.at, self.etag.as_deref()).await?;
         let left = header(&opened.headers, "content-length").and_then(|text| text.parse::<u64>().ok());
         let length = left.map(|left| self.at + left);
@@ -105,7 +128,7 @@ impl ObjectStream {
         }
         self.etag = self.etag.take().or(etag);
         self.stated = header(&opened.headers, "x-cos-hash-crc64ecma").and_then(|text| text.parse().ok());
-        Ok(opened)
+        Ok(Coming::Http(Box::new(opened)))
     }
 
     fn check(&self) -> Result<()> {
