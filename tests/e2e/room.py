@@ -1,8 +1,10 @@
 """A server of the built binary, in a folder of its own, for as long as a test needs it."""
 
+import base64
 import json
 import os
 import pathlib
+import quopri
 import re
 import shutil
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 BINARY = os.environ["OPSROOM_BINARY"]
@@ -26,8 +29,40 @@ LOG = "".join(
 )
 
 
+def forms(value):
+    """How a value may be written down."""
+    raw = value.encode()
+    return {
+        raw,
+        base64.b64encode(raw).rstrip(b"="),
+        base64.urlsafe_b64encode(raw).rstrip(b"="),
+        raw.hex().encode(),
+        raw.hex().upper().encode(),
+        urllib.parse.quote(value, safe="").encode(),
+        urllib.parse.quote_plus(value).encode(),
+        quopri.encodestring(raw).strip(),
+    }
+
+
+# The fields of requests that hold what nobody may find afterwards.
+SECRET_FIELDS = {"password", "new_password", "secret"}
+# Where a secret is meant to lie.
+KEPT = {"operator.key", "master.key"}
+
+
+def secrets_of(path, body):
+    """The values of a request that are secret; short ones stand in too many places by chance."""
+    if not isinstance(body, dict):
+        return set()
+    found = {value for name, value in body.items() if name in SECRET_FIELDS}
+    if path == "/secrets":
+        found.update([body.get("value"), *(body.get("fields") or {}).values()])
+    return {value for value in found if isinstance(value, str) and len(value) >= 8}
+
+
 class Room:
-    """`with Room() as room:` starts a server on a free port and stops it at the end."""
+    """`with Room() as room:` starts a server on a free port and stops it at the end; then none of the keys and
+    secrets that were used with it is in its data folder or its log."""
 
     def __init__(self, *arguments, environment=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="room-", dir=WORK))
@@ -35,6 +70,8 @@ class Room:
         self.arguments = arguments
         self.environment = environment or {}
         self.process = None
+        named = [value for name, value in self.environment.items() if name.startswith("OPSROOM_SECRET_")]
+        self.secrets = {value for value in named if len(value) >= 8}
 
     def __enter__(self):
         self.start()
@@ -42,7 +79,10 @@ class Room:
 
     def __exit__(self, *_):
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.search({})
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self):
         command = [BINARY, "--data-dir", str(self.data), "serve", "--port", "0", *self.arguments]
@@ -65,6 +105,25 @@ class Room:
         self.process.stdout.close()
         return self.process.returncode
 
+    def nowhere(self):
+        """None of the secrets is in the data folder, the log, the audit trail or the record of calls."""
+        told = [self.operation(listed, "--limit", "200") for listed in ("list-audit", "list-calls")]
+        self.stop()
+        self.search({"the records": str(told).encode()})
+        self.start()
+
+    def search(self, places):
+        """Looks for the secrets in every form, also in what the server left."""
+        places["the log"] = (self.folder / "server.log").read_bytes()
+        for path in self.data.rglob("*"):
+            if path.is_file() and path.name not in KEPT and path.parent.name != "secrets.d":
+                places[str(path.relative_to(self.data))] = path.read_bytes()
+        for value in self.secrets:
+            for form in forms(value):
+                for place, contents in places.items():
+                    if form in contents:
+                        raise AssertionError(f"a secret of {len(value)} characters is in {place}: {contents[max(0, contents.index(form) - 200):contents.index(form) + 60]!r}")
+
     def command(self, *arguments, check=True, text_in=None):
         """Runs `opsroom ...` in this room's data folder."""
         command = [BINARY, "--data-dir", str(self.data), *arguments]
@@ -78,10 +137,14 @@ class Room:
 
     def key(self, role="administrator", **more):
         flags = [part for name, value in more.items() for part in (f"--{name}", value)]
-        return self.operation("create-api-key", "--name", f"test-{role}-{time.monotonic_ns()}", "--role", role, *flags)["key"]
+        name = f"test-{role}-{time.monotonic_ns()}"
+        key = self.operation("create-api-key", "--name", name, "--role", role, *flags)["key"]
+        self.secrets.add(key)
+        return key
 
     def request(self, method, path, body=None, key=None, headers=None):
         """Answers (status, parsed JSON or text)."""
+        self.secrets |= secrets_of(path, body)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers or {})
         if data is not None and not request.has_header("Content-type"):

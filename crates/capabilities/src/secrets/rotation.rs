@@ -38,7 +38,7 @@ pub enum Plan {
     Database {
         /// A reference to the URL by which an administrator of the database connects, such as
         /// `secret://opsroom/db/admin-url`.
-        #[schemars(length(min = 1, max = 600))]
+        #[schemars(length(min = 1, max = 600), extend("x-secret-reference" = true))]
         admin_url: String,
         /// The users whose password is set, in turn: with two of them, the one before still works until the
         /// next rotation. They exist already.

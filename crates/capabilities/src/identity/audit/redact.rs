@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use opsroom_core::Operation;
+use opsroom_core::resolver::SCHEME;
 use serde_json::{Map, Value, json};
 
 /// How deep an input is looked into; what is deeper is hidden.
@@ -32,8 +33,14 @@ pub fn redact(operation: &Operation, input: &Value) -> (Value, Hidden) {
     (shown, Hidden(hidden.into()))
 }
 
-fn is_secret(schema: &Value) -> bool {
-    schema.get("writeOnly") == Some(&Value::Bool(true))
+/// What a field is marked with whose value is a reference to a secret: a value that is none is hidden, because
+/// it may be the secret itself.
+const REFERENCE: &str = "x-secret-reference";
+
+fn is_secret(schema: &Value, value: &Value) -> bool {
+    let is = |word| schema.get(word) == Some(&Value::Bool(true));
+    let refers = || value.as_str().is_none_or(|text| text.starts_with(SCHEME));
+    is("writeOnly") || is(REFERENCE) && !refers()
 }
 
 /// The parts of a schema that may describe the same value: itself and the branches of its choices.
@@ -64,7 +71,7 @@ fn item_schemas(schema: &Value) -> Vec<&Value> {
 }
 
 fn hide(schema: &Value, value: &mut Value, depth: usize) {
-    if depth > DEEPEST || branches(schema).into_iter().any(is_secret) {
+    if depth > DEEPEST || branches(schema).into_iter().any(|schema| is_secret(schema, value)) {
         *value = json!("[hidden]");
         return;
     }
@@ -88,7 +95,8 @@ fn hide(schema: &Value, value: &mut Value, depth: usize) {
 }
 
 fn collect(schema: &Value, value: &Value, secret: bool, depth: usize, to: &mut Vec<String>) {
-    let secret = secret || depth > DEEPEST || branches(schema).into_iter().any(is_secret);
+    let secret =
+        secret || depth > DEEPEST || branches(schema).into_iter().any(|schema| is_secret(schema, value));
     match value {
         Value::Object(fields) => collect_fields(schema, fields, secret, depth, to),
         Value::Array(values) => {
@@ -162,6 +170,9 @@ mod tests {
         login: Option<Login>,
         #[serde(default)]
         more: Vec<Login>,
+        #[serde(default)]
+        #[schemars(extend("x-secret-reference" = true))]
+        key: Option<String>,
     }
 
     #[derive(Deserialize, JsonSchema)]
@@ -194,6 +205,23 @@ mod tests {
         let entry = AuditEntry::started(&Caller::operator(Face::Rest), &operation(), &input);
         assert!(!entry.input.contains("hunter"), "{}", entry.input);
         assert!(entry.input.contains("\"u\"") && entry.input.contains("\"v\""), "{}", entry.input);
+    }
+
+    #[test]
+    fn a_secret_that_was_sent_in_place_of_its_reference_is_not_kept() {
+        let kept = |key: &str| {
+            let input = json!({ "name": "n", "password": "hunter2", "key": key });
+            let entry = AuditEntry::started(&Caller::operator(Face::Rest), &operation(), &input);
+            let error = Error::invalid(format!("key: {key} is no reference"));
+            (entry.input.clone(), entry.failed(&error).message.unwrap())
+        };
+        let (input, message) = kept("secret://env/KEY");
+        assert!(
+            input.contains("secret://env/KEY") && message.contains("secret://env/KEY"),
+            "{input} {message}"
+        );
+        let (input, message) = kept("a-real-key");
+        assert!(!input.contains("a-real-key") && message.contains("withheld"), "{input} {message}");
     }
 
     #[tokio::test]

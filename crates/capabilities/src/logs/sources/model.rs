@@ -65,11 +65,11 @@ pub struct SourceConfig {
     /// The key, as a reference: `secret://MOUNT/PATH`, such as `secret://env/COS_KEY`. Of `sftp` the password or
     /// the private key (Ed25519 or ECDSA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 1024), extend("x-secret-reference" = true))]
     pub secret_access_key: Option<String>,
     /// The token of temporary credentials, or the passphrase of a private key, as a reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 1024), extend("x-secret-reference" = true))]
     pub session_token: Option<String>,
     /// Of `sftp` the server's key, which it must show: `SHA256:...` or `ssh-ed25519 AAAA...`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
