@@ -529,6 +529,7 @@ impl Room {
         self.alerts.start();
         self.kept_secrets.start();
         self.planning.start(&self.lifecycle);
+        self.identity.start_sinks(&self.egress);
         self.services.start();
         self.tools.start();
         let weak = Arc::downgrade(self);

@@ -87,8 +87,8 @@ impl Route {
         if self.matchers.len() > MOST {
             return Err(Error::invalid(format!("{name}.matchers: there are at most {MOST}")));
         }
-        let routes = self.routes.iter().enumerate();
-        routes.map(|(at, route)| route.check(&format!("{name}.routes.{at}"), depth + 1)).collect()
+        let mut routes = self.routes.iter().enumerate();
+        routes.try_for_each(|(at, route)| route.check(&format!("{name}.routes.{at}"), depth + 1))
     }
 
     /// What is done with an alert of these labels: one decision for each route that takes it.

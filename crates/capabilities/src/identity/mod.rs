@@ -29,6 +29,7 @@ use std::sync::{Arc, RwLock};
 
 use opsroom_core::capability::{Check, Component, Status};
 use opsroom_core::db::Db;
+use opsroom_core::egress::Egress;
 use opsroom_core::job::Progress;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Capability, Clock, Effect, Operation, Result, Role};
@@ -114,6 +115,14 @@ impl Identity {
             Ok(())
         });
         Ok(identity)
+    }
+
+    /// Sends the audit trail to where `audit.sinks` says, until the server stops.
+    pub fn start_sinks(&self, egress: &Egress) {
+        for config in self.trail.sinks() {
+            let (db, clock) = (self.db.clone(), self.clock.clone());
+            audit::Sink { db, clock, egress: egress.clone(), config: config.clone() }.start(&self.lifecycle);
+        }
     }
 
     /// What this folder brings to the program.

@@ -14,6 +14,9 @@ mod chain;
 mod entry;
 mod redact;
 mod retain;
+mod sink;
+#[cfg(test)]
+mod sink_tests;
 mod trail;
 mod verify;
 
@@ -21,5 +24,6 @@ pub use begun::Begun;
 pub use chain::{GENESIS, Head, Record};
 pub use entry::AuditEntry;
 pub use retain::{AuditConfig, remove_old};
+pub use sink::{Sink, SinkConfig};
 pub use trail::{Trail, append};
 pub use verify::{Broken, Verdict, Verify, Watch, verify};

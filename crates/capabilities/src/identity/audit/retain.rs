@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AuditEntry, Head, Record, append};
+use super::{AuditEntry, Head, Record, SinkConfig, append};
 use crate::identity::store;
 
 /// The action by which records went because of their age.
@@ -26,11 +26,13 @@ pub struct AuditConfig {
     pub keep_days: u32,
     /// For how many days a call is kept that only looked, from 1 to 3650.
     pub calls_keep_days: u32,
+    /// Where the audit trail is sent as well, record by record.
+    pub sinks: Vec<SinkConfig>,
 }
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { keep_days: 0, calls_keep_days: 90 }
+        Self { keep_days: 0, calls_keep_days: 90, sinks: Vec::new() }
     }
 }
 
@@ -43,6 +45,13 @@ impl AuditConfig {
         }
         if !(1..=3650).contains(&self.calls_keep_days) {
             return Err(Error::invalid("audit.calls_keep_days: it is from 1 to 3650"));
+        }
+        for (at, sink) in self.sinks.iter().enumerate() {
+            sink.validate()
+                .map_err(|error| Error::invalid(format!("audit.sinks[{at}].{}", error.message)))?;
+            if self.sinks[..at].iter().any(|other| other.name == sink.name) {
+                return Err(Error::invalid(format!("audit.sinks[{at}].name: another sink has it")));
+            }
         }
         Ok(())
     }

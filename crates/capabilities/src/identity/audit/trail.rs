@@ -13,7 +13,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Clock, Error, Kind, Result};
 use tokio::sync::oneshot;
 
-use super::{AuditConfig, AuditEntry, Begun, Record, begun};
+use super::{AuditConfig, AuditEntry, Begun, Record, SinkConfig, begun};
 use crate::identity::store;
 
 /// Entries in one transaction.
@@ -58,6 +58,11 @@ impl Trail {
     /// The trail of this database.
     pub fn new(db: Db, clock: Clock, lifecycle: Lifecycle, config: AuditConfig) -> Self {
         Self { db, clock, lifecycle, queue: Arc::default(), config }
+    }
+
+    /// Where the trail is sent as well.
+    pub fn sinks(&self) -> &[SinkConfig] {
+        &self.config.sinks
     }
 
     /// Writes an entry; answers when it would survive a crash.

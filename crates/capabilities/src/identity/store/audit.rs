@@ -2,9 +2,9 @@
 
 use opsroom_core::db::{Db, Dialect, Row, Step, Transaction};
 use opsroom_core::{Result, Time};
-use sea_query::{Expr, ExprTrait, Func, Index, Order, Query, SelectStatement, Table};
+use sea_query::{Expr, ExprTrait, Func, Index, OnConflict, Order, Query, SelectStatement, Table};
 
-use super::{AuditBase, AuditBegun, AuditHead, AuditRecords, CallRecords};
+use super::{AuditBase, AuditBegun, AuditHead, AuditRecords, AuditSinks, CallRecords};
 use crate::identity::audit::{Begun, GENESIS, Head, Record};
 
 /// The only row of the head.
@@ -123,6 +123,63 @@ pub fn later_tables(dialect: Dialect) -> Vec<Step> {
         Step::Index(calls),
         Step::Index(records),
     ]
+}
+
+/// The table of how far the trail was sent.
+pub fn sink_table(_: Dialect) -> Vec<Step> {
+    let sinks = Table::create()
+        .table(AuditSinks::Table)
+        .col(super::text(AuditSinks::Name, 64).primary_key())
+        .col(super::number(AuditSinks::Seq))
+        .col(super::number(AuditSinks::TakenUntil))
+        .to_owned();
+    vec![Step::Create(sinks)]
+}
+
+/// The number of the last record that was sent to a sink, 0 before the first.
+pub async fn sent_until(db: &Db, name: &str) -> Result<i64> {
+    let seq = Query::select()
+        .column(AuditSinks::Seq)
+        .from(AuditSinks::Table)
+        .and_where(Expr::col(AuditSinks::Name).eq(name))
+        .to_owned();
+    Ok(db.first(&seq).await?.map(|row| row.get("seq")).transpose()?.unwrap_or(0))
+}
+
+/// Takes a sink for this server until a moment, and answers the number of the last record that was sent
+/// there; `None` while another server has it.
+pub async fn take_sink(db: &Db, name: &str, now: Time, until: Time) -> Result<Option<i64>> {
+    let mut on = db.begin().await?;
+    let insert = Query::insert()
+        .into_table(AuditSinks::Table)
+        .columns([AuditSinks::Name, AuditSinks::Seq, AuditSinks::TakenUntil])
+        .values_panic([name.into(), 0i64.into(), 0i64.into()])
+        // Setting what is there already is how every database leaves a row as it is.
+        .on_conflict(OnConflict::column(AuditSinks::Name).update_column(AuditSinks::Name).to_owned())
+        .to_owned();
+    on.run(&insert).await?;
+    let take = Query::update()
+        .table(AuditSinks::Table)
+        .value(AuditSinks::TakenUntil, until.0)
+        .and_where(Expr::col(AuditSinks::Name).eq(name))
+        .and_where(Expr::col(AuditSinks::TakenUntil).lt(now.0))
+        .to_owned();
+    let taken = on.run(&take).await? > 0;
+    on.commit().await?;
+    match taken {
+        true => sent_until(db, name).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Leaves a sink to whoever comes next, with the number of the last record that was sent there.
+pub async fn leave_sink(db: &Db, name: &str, seq: i64) -> Result<()> {
+    let update = Query::update()
+        .table(AuditSinks::Table)
+        .values([(AuditSinks::Seq, seq.into()), (AuditSinks::TakenUntil, 0i64.into())])
+        .and_where(Expr::col(AuditSinks::Name).eq(name))
+        .to_owned();
+    db.run(&update).await.map(drop)
 }
 
 /// The last record that went, number 0 when none did.

@@ -14,10 +14,11 @@ use opsroom_core::db::{Db, Dialect, Migration, Step, Transaction};
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
 
 /// This folder's tables, oldest change first.
-pub const MIGRATIONS: [Migration; 3] = [
+pub const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "keys, audit and calls", steps: first },
     Migration { version: 2, name: "users and sessions", steps: accounts },
     Migration { version: 3, name: "what was begun, and what went", steps: audit::later_tables },
+    Migration { version: 4, name: "how far the audit trail was sent", steps: audit::sink_table },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -97,6 +98,15 @@ pub(super) enum AuditBegun {
     Id,
     BegunAt,
     Entry,
+}
+
+/// How far the audit trail was sent, and until when a server has the sink to itself.
+#[derive(Clone, Copy, Iden)]
+pub(super) enum AuditSinks {
+    Table,
+    Name,
+    Seq,
+    TakenUntil,
 }
 
 /// The last record that went because of its age.
