@@ -247,7 +247,10 @@ impl Room {
             notifications: notifications.clone(),
             sealer: sealer.clone(),
             config: config.alerts.clone(),
+            public_url: config.public_url.clone(),
         })?;
+        notifications.set_sealer(sealer.clone());
+        alerts.take_in_what_is_raised();
         let planning = Planning::open(
             database.clone(),
             clock.clone(),

@@ -9,8 +9,8 @@ use super::model::{Severity, Status};
 use super::quiet::{Quiet, Surroundings};
 use super::routing::Decision;
 use super::store::{AlertRow, Entry, GroupRow, Looked, Member, Told};
-use super::{Alerts, shown};
-use crate::notifications::Message;
+use super::{Alerts, oncall, shown};
+use crate::notifications::{Content, Level};
 
 /// How often is looked for what is due, in milliseconds.
 const LOOK_MILLIS: u64 = 1000;
@@ -50,6 +50,7 @@ impl Alerts {
         while self.read_inbox().await? > 0 {
             self.tell_due().await?;
         }
+        self.end_expired().await?;
         self.tell_due().await?;
         self.write_counts().await?;
         let now = self.clock.now();
@@ -65,7 +66,7 @@ impl Alerts {
         let most_bytes = i64::from(self.config.keep_deliveries_mib) << 20;
         self.store.remove_deliveries(days(self.config.keep_deliveries_days), most_bytes).await?;
         while self.store.remove_alerts(days(self.config.keep_alerts_days), 200).await? > 0 {}
-        Ok(())
+        self.store.remove_links(now).await
     }
 
     /// Looks at every group that is due; answers how many messages that made.
@@ -98,9 +99,11 @@ impl Alerts {
         let (mut look, messages) = view.conclude(group, now);
         let mut on = self.store.db.begin().await?;
         let count = messages.len();
-        for told in messages {
-            let id = self.notifications.queue_in(&mut on, &told.message, &told.channel).await?;
-            look.history.extend(told.entries(id.as_deref(), now));
+        for mut told in messages {
+            told.content.actions = self.links(&mut on, &group.team, &told.firing, now).await?;
+            let channel = oncall::resolve(&self.config.rotations, &told.channel, now);
+            let id = self.notifications.queue_in(&mut on, &group.team, &channel, &told.content).await?;
+            look.history.extend(told.entries(&channel, id.as_deref(), now));
         }
         match self.store.looked_at(&mut on, group, &look).await {
             Err(error) if error.kind == Kind::Conflict => return Ok(0),
@@ -125,7 +128,11 @@ impl Alerts {
             let over = member.alert.status == Status::Resolved;
             let quiet = if over { None } else { self.quiet(&member.alert, &decision, around, now) };
             match (over, quiet) {
-                (true, _) if member.told == Told::Firing && decision.send_resolved => view.over.push(member),
+                (true, _)
+                    if member.told == Told::Firing && decision.send_resolved && !member.alert.expired() =>
+                {
+                    view.over.push(member);
+                }
                 (true, _) => view.left.push(member),
                 (false, Some(quiet)) => view.quiet.push((member, quiet)),
                 (false, None) => view.firing.push(member),
@@ -172,17 +179,34 @@ struct View {
 
 /// A message to one channel, and of which alerts it tells.
 struct ToTell {
-    message: Message,
+    content: Content,
     channel: String,
     alerts: Vec<String>,
+    /// Those of them that somebody can take.
+    firing: Vec<String>,
     words: String,
 }
 
 impl ToTell {
-    fn entries(&self, id: Option<&str>, now: Time) -> Vec<(String, Entry)> {
+    fn new(group: &GroupRow, channel: &str, rows: &[&AlertRow], words: String) -> Self {
+        let firing = rows.iter().filter(|row| row.status != Status::Resolved);
+        Self {
+            content: content(group, rows),
+            channel: channel.to_owned(),
+            alerts: rows.iter().map(|row| row.id.clone()).collect(),
+            firing: firing.map(|row| row.id.clone()).collect(),
+            words,
+        }
+    }
+
+    fn entries(&self, channel: &str, id: Option<&str>, now: Time) -> Vec<(String, Entry)> {
+        let named = match channel == self.channel {
+            true => format!("`{channel}`"),
+            false => format!("`{channel}`, which is on call for `{}`", self.channel),
+        };
         let how = match id {
-            Some(_) => format!("handed to the channel `{}`", self.channel),
-            None => format!("not told: there is no channel `{}`", self.channel),
+            Some(_) => format!("handed to the channel {named}"),
+            None => format!("not told: there is no channel {named}"),
         };
         let others = self.alerts.len() - 1;
         let words = format!("{how} with {others} others of the group; {}", self.words);
@@ -226,26 +250,49 @@ impl View {
             };
             let rows: Vec<&AlertRow> =
                 self.firing.iter().chain(&self.over).map(|member| &member.alert).collect();
-            messages.push(ToTell {
-                message: message(group, &rows),
-                channel: decision.channel.clone(),
-                alerts: rows.iter().map(|row| row.id.clone()).collect(),
-                words: format!("{why}; route {}, group {}", decision.route, decision.group),
-            });
+            let words = format!("{why}; route {}, group {}", decision.route, decision.group);
+            messages.push(ToTell::new(group, &decision.channel, &rows, words));
             look.told_at = Some(now);
         }
+        let mut steps: BTreeMap<usize, Vec<AlertRow>> = BTreeMap::new();
         for mut member in self.firing {
             if member.alert.status == Status::Silenced {
                 look.quieted.push((member.alert.id.clone(), false));
             }
             if tell {
-                member.first_at = member.first_at.filter(|_| member.told == Told::Firing).or(Some(now));
+                if member.told == Told::Nothing {
+                    member.first_at = Some(now);
+                    member.level = 0;
+                }
                 member.told = Told::Firing;
                 member.told_at = Some(now);
             }
             member.quiet = None;
+            let after = |level: i64| {
+                let step = decision.escalate.get(usize::try_from(level).ok()?)?;
+                Some(member.first_at?.plus_seconds(step.after_seconds.into()))
+            };
+            while after(member.level).is_some_and(|at| at <= now) {
+                steps
+                    .entry(usize::try_from(member.level).unwrap_or(0))
+                    .or_default()
+                    .push(member.alert.clone());
+                member.level += 1;
+            }
+            due.extend(after(member.level));
             due.extend(repeat(&member));
             look.kept.push(member);
+        }
+        for (number, rows) in steps {
+            let step = &decision.escalate[number];
+            let words = format!(
+                "nobody took it within {} s: step {} of the escalation of route {}",
+                step.after_seconds,
+                number + 1,
+                decision.route
+            );
+            let rows: Vec<&AlertRow> = rows.iter().collect();
+            messages.push(ToTell::new(group, &step.channel, &rows, words));
         }
         look.due_at = due.into_iter().min();
         (look, messages)
@@ -274,7 +321,8 @@ impl Looked {
     }
 }
 
-fn message(group: &GroupRow, rows: &[&AlertRow]) -> Message {
+/// What people are told of alerts.
+fn content(group: &GroupRow, rows: &[&AlertRow]) -> Content {
     let firing: Vec<&&AlertRow> = rows.iter().filter(|row| row.status != Status::Resolved).collect();
     let over = rows.len() - firing.len();
     let worst = firing.iter().map(|row| row.told.severity).min().unwrap_or(Severity::Info);
@@ -298,12 +346,19 @@ fn message(group: &GroupRow, rows: &[&AlertRow]) -> Message {
     }
     let urls = ["dashboard", "panel", "source", "github", "details"];
     let url = rows.iter().find_map(|row| urls.iter().find_map(|name| row.told.links.get(*name)));
-    Message {
-        team: group.team.clone(),
-        key: format!("alerts {} {}", group.id, group.version),
+    let level = match (firing.len(), worst) {
+        (0, _) => Level::Resolved,
+        (_, Severity::Critical) => Level::Critical,
+        (_, Severity::Warning) => Level::Warning,
+        (_, Severity::Info) => Level::Info,
+    };
+    Content {
         title: format!("{state}: {first}"),
         text: lines.join("\n\n"),
+        level,
         url: url.cloned().unwrap_or_default(),
         fields: vec![("group".to_owned(), group.name.clone())],
+        actions: Vec::new(),
+        thread: group.id.clone(),
     }
 }

@@ -15,12 +15,16 @@
 //! - Every decision about an alert is a line of its history, which `explain_alert` tells.
 
 mod dispatch;
+mod import;
 mod inbox;
+pub mod links;
 mod matchers;
 mod model;
+mod oncall;
 mod operations;
 mod payload;
 mod quiet;
+mod raised;
 mod receive;
 mod receivers;
 mod routing;
@@ -31,7 +35,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use opsroom_core::db::Db;
@@ -45,6 +49,7 @@ use tokio::sync::Notify;
 
 use crate::notifications::Notifications;
 
+pub use oncall::Rotation;
 pub use quiet::Inhibition;
 pub use routing::Route;
 pub use store::MIGRATIONS;
@@ -55,6 +60,8 @@ pub use store::MIGRATIONS;
 pub struct AlertsConfig {
     /// Who is told of what. Without routes, the channel `default` is told of every alert.
     pub routing: Route,
+    /// Who is on call: rotations by name. A route's channel `oncall:NAME` is whoever is on call then.
+    pub rotations: BTreeMap<String, Rotation>,
     /// Which alerts keep which others quiet.
     pub inhibit: Vec<Inhibition>,
     /// For how many days deliveries are kept, from 1 to 365.
@@ -69,6 +76,7 @@ impl Default for AlertsConfig {
     fn default() -> Self {
         Self {
             routing: Route::default(),
+            rotations: BTreeMap::new(),
             inhibit: Vec::new(),
             keep_deliveries_days: 14,
             keep_deliveries_mib: 256,
@@ -90,6 +98,9 @@ impl AlertsConfig {
                 return Err(Error::invalid(format!("alerts.{key}: it is from 1 to {most}")));
             }
         }
+        for (name, rotation) in &self.rotations {
+            rotation.validate(&format!("alerts.rotations.{name}"))?;
+        }
         for (number, rule) in self.inhibit.iter().enumerate() {
             rule.validate(&format!("alerts.inhibit.{number}"))?;
         }
@@ -107,6 +118,8 @@ pub struct Alerts {
     notifications: Notifications,
     sealer: Sealer,
     config: Arc<AlertsConfig>,
+    /// The address by which people reach this server, for links.
+    public_url: String,
     /// Something is to be read or told.
     arrived: Arc<Notify>,
     /// Deliveries by receiver, accepted and refused, that are not written yet.
@@ -129,6 +142,8 @@ pub struct Parts {
     pub sealer: Sealer,
     /// How alerts are routed and kept.
     pub config: AlertsConfig,
+    /// The address by which people reach this server; empty when it is not known, then messages have no links.
+    pub public_url: String,
 }
 
 impl Alerts {
@@ -146,6 +161,7 @@ impl Alerts {
             notifications: parts.notifications,
             sealer: parts.sealer,
             config: Arc::new(parts.config),
+            public_url: parts.public_url,
             arrived: Arc::default(),
             counts: Arc::default(),
         })
@@ -178,7 +194,9 @@ impl Alerts {
             operation!(silences::silence_alerts, Write, "POST /silences"),
             operation!(silences::list_silences, Read, "GET /silences"),
             operation!(silences::end_silence, Write, "POST /silences/{id}/end"),
+            operation!(oncall::list_on_call, Read, "GET /on-call"),
             operation!(simulate::simulate_routing, Read, "POST /routing/simulate"),
+            operation!(import::import_alertmanager, Read, "POST /routing/import"),
             // It shows the secret that it makes.
             operation!(receivers::create_receiver, Reveal, "POST /receivers"),
             operation!(receivers::list_receivers, Read, "GET /receivers"),

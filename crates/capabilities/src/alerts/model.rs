@@ -73,7 +73,8 @@ pub struct Incoming {
     /// When it began, if the sender says so.
     #[serde(with = "micros")]
     pub starts_at: Option<Time>,
-    /// When it ended, if it did and the sender says so.
+    /// When it ended, if it did and the sender says so; of one that fires, when it is over unless it is told
+    /// again.
     #[serde(with = "micros")]
     pub ends_at: Option<Time>,
     /// Where to look, by name.

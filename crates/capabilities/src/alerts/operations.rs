@@ -10,6 +10,7 @@ use super::model::{Severity, Status};
 use super::routing::Decision;
 use super::store::{AlertFilter, AlertRow, Entry, PastEntry};
 use super::{Alerts, shown};
+use crate::notifications::NotificationWithAttempts;
 
 /// The lines of history that an answer has at most.
 const HISTORY: u64 = 500;
@@ -179,6 +180,8 @@ pub struct Explanation {
     pub quiet: Vec<String>,
     /// What happened, oldest first.
     pub history: Vec<HistoryEntry>,
+    /// The messages that told of it, with every attempt to deliver them, oldest first.
+    pub deliveries: Vec<NotificationWithAttempts>,
     /// All of it in one sentence.
     pub summary: String,
 }
@@ -282,8 +285,12 @@ pub(super) async fn explain_alert(service: Alerts, call: Call, input: ExplainAle
         _ => routing.iter().filter_map(reason).collect(),
     };
     let entries = history(service.store.history(&row.id, HISTORY).await?);
+    let mut deliveries = Vec::new();
+    for id in entries.iter().filter_map(|entry| entry.notification_id.as_deref()) {
+        deliveries.extend(service.notifications.story(std::slice::from_ref(&row.team), id).await?);
+    }
     let summary = summary(&row, &quiet, &entries);
-    Ok(Explanation { routing, quiet, history: entries, summary, alert: alert(row) })
+    Ok(Explanation { routing, quiet, history: entries, deliveries, summary, alert: alert(row) })
 }
 
 fn summary(row: &AlertRow, quiet: &[String], entries: &[HistoryEntry]) -> String {

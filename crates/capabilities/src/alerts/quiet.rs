@@ -122,6 +122,7 @@ mod tests {
             ends_at: None,
             first_seen: Time(0),
             last_seen: Time(0),
+            expires_at: None,
             version: 0,
         }
     }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Alerts;
 use super::model::{Incoming, Status};
 use super::payload::{self, Sender};
+use super::raised;
 use super::receivers::Auth;
 use super::signature::Refusal;
 use super::store::{AlertRow, Delivery, DeliveryState, Entry, Placed, ReceiverRow, Taken};
@@ -98,7 +99,11 @@ impl Alerts {
         let receivers = self.store.every_receiver().await?;
         for delivery in &waiting {
             let row = receivers.iter().find(|row| row.id == delivery.receiver);
-            match read(row, delivery) {
+            let told = match delivery.receiver.as_str() {
+                raised::RECEIVER => self.raised(delivery),
+                _ => read(row, delivery),
+            };
+            match told {
                 Ok(told) => self.take_in(delivery, &told, false).await?,
                 Err(error) => self.store.unreadable(&delivery.id, &error.message).await?,
             }
@@ -203,6 +208,7 @@ fn begun(told: &Incoming, delivery: &Delivery) -> AlertRow {
         ends_at: (!told.firing).then(|| told.ends_at.unwrap_or(now)),
         first_seen: now,
         last_seen: now,
+        expires_at: told.ends_at.filter(|_| told.firing),
         version: 0,
     }
 }
@@ -225,6 +231,7 @@ fn again(before: AlertRow, told: &Incoming, now: Time) -> (AlertRow, Option<Stri
                 count: 1,
                 starts_at: told.starts_at.unwrap_or(now),
                 ends_at: None,
+                expires_at: told.ends_at,
                 last_seen: now,
                 ..before
             };
@@ -233,7 +240,8 @@ fn again(before: AlertRow, told: &Incoming, now: Time) -> (AlertRow, Option<Stri
         (true, false) => (AlertRow { last_seen: now, ..before }, None),
         (false, true) => {
             let count = before.count + 1;
-            (AlertRow { told: told.clone(), count, last_seen: now, ..before }, None)
+            let expires_at = told.ends_at;
+            (AlertRow { told: told.clone(), count, last_seen: now, expires_at, ..before }, None)
         }
         (false, false) if ended_before(told, &before) => {
             let words = "told late that an earlier one is over; this one goes on".to_owned();

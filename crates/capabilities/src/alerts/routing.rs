@@ -31,11 +31,23 @@ pub struct Route {
     pub repeat_seconds: Option<u32>,
     /// Whether people are told that an alert is over; yes without.
     pub send_resolved: Option<bool>,
+    /// Who is told when nobody takes an alert, step by step.
+    pub escalate: Option<Vec<EscalationStep>>,
     /// Whether routes after this one are tried as well.
     #[serde(rename = "continue")]
     pub go_on: bool,
     /// Routes within this one; the first that matches takes the alert.
     pub routes: Vec<Route>,
+}
+
+/// A step of an escalation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EscalationStep {
+    /// How many seconds after people were told first, unless somebody took the alert.
+    pub after_seconds: u32,
+    /// The channel that is told then; `oncall:NAME` is a rotation.
+    pub channel: String,
 }
 
 /// What is done with an alert, by one route.
@@ -55,6 +67,8 @@ pub struct Decision {
     pub repeat_seconds: u32,
     /// Whether people are told that an alert is over.
     pub send_resolved: bool,
+    /// Who is told when nobody takes it.
+    pub escalate: Vec<EscalationStep>,
 }
 
 /// What a route within has from those around it.
@@ -66,6 +80,7 @@ struct Inherited<'a> {
     interval: u32,
     repeat: u32,
     send_resolved: bool,
+    escalate: &'a [EscalationStep],
 }
 
 impl Route {
@@ -87,6 +102,14 @@ impl Route {
         if self.matchers.len() > MOST {
             return Err(Error::invalid(format!("{name}.matchers: there are at most {MOST}")));
         }
+        let steps = self.escalate.iter().flatten().zip(self.escalate.iter().flatten().skip(1));
+        if self.escalate.as_ref().is_some_and(|steps| steps.len() > 10)
+            || steps.into_iter().any(|(one, next)| next.after_seconds < one.after_seconds)
+        {
+            return Err(Error::invalid(format!(
+                "{name}.escalate: there are at most 10 steps, each later than the one before"
+            )));
+        }
         let mut routes = self.routes.iter().enumerate();
         routes.try_for_each(|(at, route)| route.check(&format!("{name}.routes.{at}"), depth + 1))
     }
@@ -101,6 +124,7 @@ impl Route {
             interval: 300,
             repeat: 14_400,
             send_resolved: true,
+            escalate: &[],
         };
         let mut decisions = Vec::new();
         self.walk(labels, &outermost, "0".to_owned(), &mut decisions);
@@ -124,6 +148,7 @@ impl Route {
             interval: self.group_interval_seconds.unwrap_or(around.interval),
             repeat: self.repeat_seconds.unwrap_or(around.repeat),
             send_resolved: self.send_resolved.unwrap_or(around.send_resolved),
+            escalate: self.escalate.as_deref().unwrap_or(around.escalate),
         };
         let mut taken = false;
         for (number, route) in self.routes.iter().enumerate() {
@@ -142,6 +167,7 @@ impl Route {
                 group_interval_seconds: here.interval,
                 repeat_seconds: here.repeat,
                 send_resolved: here.send_resolved,
+                escalate: here.escalate.to_vec(),
             });
         }
         true

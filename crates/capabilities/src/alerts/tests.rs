@@ -49,6 +49,7 @@ impl House {
             config_of_notifications,
         )
         .unwrap();
+        notifications.set_sealer(sealer.clone());
         let config: AlertsConfig = serde_json::from_value(config).unwrap();
         let alerts = Alerts::open(Parts {
             db: test.db.clone(),
@@ -58,6 +59,7 @@ impl House {
             notifications: notifications.clone(),
             sealer,
             config,
+            public_url: "https://ops.example.com".to_owned(),
         })
         .unwrap();
         Self { alerts, clock, notifications, _test: test }
@@ -317,4 +319,76 @@ async fn a_receivers_key_survives_a_new_master_key() {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
     let signature = format!("sha256={}", opsroom_core::id::hex(ring::hmac::sign(&key, b"{}").as_ref()));
     house.deliver("gh", &[("x-hub-signature-256", &signature)], b"{}").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_takes_nothing_lets_the_next_be_told_and_a_link_takes_it_once() {
+    let routing = json!({
+        "group_wait_seconds": 0,
+        "escalate": [{ "after_seconds": 60, "channel": "oncall:first" }, { "after_seconds": 120, "channel": "none-such" }]
+    });
+    let rotations = json!({ "first": { "starts": "2026-01-01T00:00", "days": 7, "channels": ["default"] } });
+    for (house, bearer) in houses(json!({ "routing": routing, "rotations": rotations })).await {
+        let auth = [("authorization", bearer.as_str())];
+        house.deliver("am", &auth, &delivery(&[("Down", "firing", TEN)])).await.unwrap();
+        assert_eq!(house.round(0).await, ["critical (1): Down"]);
+        assert_eq!(house.round(59).await, [""; 0]);
+        assert_eq!(house.round(1).await, ["critical (1): Down"], "who is on call");
+        let id = house.listed().await[0]["id"].clone();
+        let told = house.call("explain_alert", json!({ "id": id })).await.unwrap();
+        assert!(
+            told["history"][2]["words"].as_str().unwrap().contains("on call for `oncall:first`"),
+            "{told}"
+        );
+        assert_eq!(told["deliveries"].as_array().unwrap().len(), 2);
+        let mut on = house.alerts.store.db.begin().await.unwrap();
+        let ids = [id.as_str().unwrap().to_owned()];
+        let links = house.alerts.links(&mut on, "default", &ids, house.clock.now()).await.unwrap();
+        on.commit().await.unwrap();
+        let token = links[0].1.rsplit_once('/').unwrap().1;
+        for _ in 0..3 {
+            assert_eq!(house.alerts.link(token).await.unwrap().titles, ["Down"], "looking changes nothing");
+        }
+        assert_eq!(house.listed().await[0]["status"], "firing");
+        let link = house.alerts.link(token).await.unwrap();
+        let (caller, calls) = house.alerts.use_link(&link, None).await.unwrap();
+        assert!(caller.subject.starts_with("link:") && !caller.subject.contains(token));
+        assert_eq!(calls[0].0, "acknowledge_alert");
+        assert!(house.alerts.link(token).await.is_err(), "once");
+        assert!(house.alerts.use_link(&link, None).await.is_err(), "once");
+        let operations = house.alerts.capability().operations;
+        let may = |name: &str| caller.may(operations.iter().find(|it| it.name == name).unwrap());
+        assert!(may("acknowledge_alert") && !may("list_alerts") && !may("silence_alerts"));
+        house.call("acknowledge_alert", json!({ "id": id })).await.unwrap();
+        assert_eq!(house.round(3600).await, [""; 0], "somebody took it: the second step is not told");
+        house.clock.advance_seconds(90_000);
+        let other = links[1].1.rsplit_once('/').unwrap().1;
+        assert!(house.alerts.link(other).await.is_err(), "its time is over");
+    }
+}
+
+#[tokio::test]
+async fn what_the_house_finds_is_an_alert_and_one_message() {
+    for (house, _) in houses(json!({ "routing": { "group_wait_seconds": 0 } })).await {
+        house.alerts.take_in_what_is_raised();
+        let message = notifications::Message {
+            team: "default".to_owned(),
+            key: "shop|cpu".to_owned(),
+            title: "Abnormal cpu of shop".to_owned(),
+            text: "look".to_owned(),
+            url: "shop".to_owned(),
+            fields: vec![("Score".to_owned(), "9".to_owned())],
+        };
+        assert!(house.notifications.raise(&message).await.unwrap());
+        assert!(!house.notifications.raise(&message).await.unwrap());
+        assert_eq!(house.round(0).await, ["warning (1): Abnormal cpu of shop"]);
+        house.clock.advance_seconds(301);
+        house.alerts.end_expired().await.unwrap();
+        assert_eq!(house.round(0).await, [""; 0], "that it is over is no news");
+        assert_eq!(house.listed().await[0]["status"], "resolved");
+        assert!(!house.notifications.raise(&message).await.unwrap(), "ten minutes are not over");
+        house.clock.advance_seconds(300);
+        assert!(house.notifications.raise(&message).await.unwrap());
+        assert_eq!(house.round(0).await, ["warning (1): Abnormal cpu of shop"]);
+    }
 }

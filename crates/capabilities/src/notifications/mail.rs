@@ -101,7 +101,8 @@ impl Notifications {
             }
             let text = sealer.open(&["mail", &it.id], &it.sealed).await?;
             let mail: Mail = serde_json::from_slice(&text).map_err(Error::internal)?;
-            match smtp::send(&inner.egress, &inner.config.smtp, &mail, &it.id, now).await {
+            match smtp::send(&inner.egress, &inner.config.smtp, &smtp::Letter::from(&mail), &it.id, now).await
+            {
                 Ok(()) => {
                     sent += 1;
                     rows::remove(&inner.store.db, &it.id).await?;

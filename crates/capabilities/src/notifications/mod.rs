@@ -4,33 +4,42 @@
 //!
 //! - A *message* is queued in the *outbox* before the one who caused it is answered, and *delivered*
 //!   later by a task of the server; the one who caused it never waits for that.
+//! - A message goes to a *channel*, in the form of its provider, in as many *parts* as that takes.
 //! - Messages with the same *key* within the same ten minutes are one message.
 //!
 //! # Invariants
 //!
 //! - What was queued is delivered at least once, also after a crash, or ends as failed with the reason.
-//! - The webhook's address is in no row, no log and no answer.
+//! - What a provider confirmed is not sent again; an attempt that a crash cut short is on record as unknown.
+//! - A channel's address is sealed in its row, and in no log and no answer.
 
+pub mod channels;
 mod deliver;
 mod discord;
 pub mod mail;
+mod open;
 mod operations;
 pub mod smtp;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, OnceLock};
 
+use futures_util::future::BoxFuture;
 use opsroom_core::db::{Db, Transaction};
 use opsroom_core::egress::Egress;
 use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::seal::Sealer;
 use opsroom_core::{Capability, Clock, Effect, Error, Operation, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
+pub use channels::{Content, Level};
+pub use operations::NotificationWithAttempts;
 pub use store::MIGRATIONS;
 
 /// Where messages go.
@@ -96,6 +105,10 @@ pub struct Message {
     pub fields: Vec<(String, String)>,
 }
 
+/// Takes in what is raised, within the transaction that remembers its key.
+type Intake =
+    Arc<dyn for<'a> Fn(&'a mut Transaction, &'a Message) -> BoxFuture<'a, Result<()>> + Send + Sync>;
+
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct Notifications {
@@ -110,6 +123,12 @@ struct Inner {
     config: NotificationsConfig,
     queued: Notify,
     mail_queued: Notify,
+    /// Who keeps what opens channels.
+    sealer: OnceLock<Sealer>,
+    /// Who takes in what is raised.
+    intake: OnceLock<Intake>,
+    /// When what ended was removed last.
+    tidied: AtomicI64,
 }
 
 impl Notifications {
@@ -135,6 +154,9 @@ impl Notifications {
             config,
             queued: Notify::new(),
             mail_queued: Notify::new(),
+            sealer: OnceLock::new(),
+            intake: OnceLock::new(),
+            tidied: AtomicI64::new(0),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -142,14 +164,23 @@ impl Notifications {
     /// What this folder brings to the program.
     pub fn capability(&self) -> Capability {
         let mut capability = Capability::new("notifications");
-        capability.operations = vec![Operation::new(
-            "notifications",
-            "list_notifications",
-            Effect::Read,
-            "GET /notifications",
-            self,
-            operations::list_notifications,
-        )];
+        use Effect::{Destroy, Read, Write};
+        macro_rules! operation {
+            ($function:path, $effect:expr, $route:literal) => {{
+                let path = stringify!($function);
+                let name = path.rsplit_once("::").map_or(path, |(_, name)| name.trim());
+                Operation::new("notifications", name, $effect, $route, self, $function)
+            }};
+        }
+        capability.operations = vec![
+            operation!(operations::list_notifications, Read, "GET /notifications"),
+            operation!(operations::get_notification, Read, "GET /notifications/{id}"),
+            operation!(open::send_notification, Write, "POST /notifications"),
+            operation!(open::add_channel, Write, "POST /channels"),
+            operation!(open::list_channels, Read, "GET /channels"),
+            operation!(open::test_channel, Write, "POST /channels/{name}/test"),
+            operation!(open::delete_channel, Destroy, "DELETE /channels/{name}"),
+        ];
         capability.migrations = MIGRATIONS.into();
         capability
     }
@@ -163,14 +194,42 @@ impl Notifications {
         let inner = &self.inner;
         let now = inner.clock.now();
         let key = digest(&message.team, &message.key);
-        let payload = (!inner.config.discord_webhook_url.is_empty())
-            .then(|| discord::payload(message, &inner.config, now).to_string());
         let until = now.plus_seconds(inner.config.deduplicate_seconds.into());
-        let fresh = inner.store.queue(message, &key, payload.as_deref(), now, until).await?;
-        if fresh {
-            inner.queued.notify_one();
+        let mut on = inner.store.db.begin().await?;
+        if !store::Store::remember(&mut on, &key, now, until).await? {
+            return Ok(false);
         }
-        Ok(fresh)
+        if let Some(intake) = inner.intake.get() {
+            intake(&mut on, message).await?;
+        } else if !inner.config.discord_webhook_url.is_empty() {
+            let payload = discord::payload(message, &inner.config, now).to_string();
+            let new = store::New {
+                team: &message.team,
+                channel: DEFAULT_CHANNEL,
+                title: &message.title,
+                payload: &payload,
+                is_fallback: false,
+            };
+            store::Store::queue_in(&mut on, &new, now).await?;
+        }
+        on.commit().await?;
+        inner.queued.notify_one();
+        Ok(true)
+    }
+
+    /// Hands what is raised to somebody else, who says whether and where people are told.
+    pub fn set_intake<F>(&self, intake: F)
+    where
+        F: for<'a> Fn(&'a mut Transaction, &'a Message) -> BoxFuture<'a, Result<()>> + Send + Sync + 'static,
+    {
+        let intake: Intake = Arc::new(intake);
+        // It is set once, when the room is made.
+        let _set_before = self.inner.intake.set(intake);
+    }
+
+    /// For how many seconds a message with the same key is not raised again.
+    pub fn deduplicate_seconds(&self) -> i64 {
+        self.inner.config.deduplicate_seconds.into()
     }
 
     /// Queues a message to a channel within a transaction: it is delivered if that is committed, after
@@ -181,16 +240,21 @@ impl Notifications {
     pub async fn queue_in(
         &self,
         on: &mut Transaction,
-        message: &Message,
+        team: &str,
         channel: &str,
+        content: &Content,
     ) -> Result<Option<String>> {
         let inner = &self.inner;
-        if channel != DEFAULT_CHANNEL || inner.config.discord_webhook_url.is_empty() {
+        let known = match channel {
+            DEFAULT_CHANNEL => !inner.config.discord_webhook_url.is_empty(),
+            name => store::Store::has_channel(on, team, name).await?,
+        };
+        if !known {
             return Ok(None);
         }
-        let now = inner.clock.now();
-        let payload = discord::payload(message, &inner.config, now).to_string();
-        store::Store::queue_in(on, message, &payload, now).await.map(Some)
+        let payload = serde_json::to_string(content).map_err(Error::internal)?;
+        let new = store::New { team, channel, title: &content.title, payload: &payload, is_fallback: false };
+        store::Store::queue_in(on, &new, inner.clock.now()).await.map(Some)
     }
 
     /// Looks at the outbox now.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_rustls::TlsConnector;
 
+use super::channels::Content;
 use super::mail::Mail;
 
 /// How long a whole conversation may take.
@@ -88,6 +89,59 @@ impl SmtpConfig {
     }
 }
 
+/// A mail as it is handed over.
+pub struct Letter {
+    /// The addresses that it goes to.
+    pub to: Vec<String>,
+    /// Its subject.
+    pub subject: String,
+    /// What it says.
+    pub text: String,
+    /// The same as HTML.
+    pub html: Option<String>,
+    /// What it is about: mails about the same are shown together.
+    pub thread: String,
+}
+
+impl Letter {
+    /// Of a message to people.
+    pub fn of(content: &Content, to: &[String]) -> Self {
+        let escape = |text: &str| {
+            text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+        };
+        let mut html = format!("<h3>{}</h3>\n<p>{}</p>\n", escape(&content.title), escape(&content.text));
+        html = html.replace('\n', "<br>\n");
+        for (name, value) in &content.fields {
+            html.push_str(&format!("<p><b>{}</b>: {}</p>\n", escape(name), escape(value)));
+        }
+        let look = Some(("Open".to_owned(), content.url.clone())).filter(|(_, url)| !url.is_empty());
+        for (name, url) in look.iter().chain(&content.actions) {
+            if url.starts_with("https://") || url.starts_with("http://") {
+                html.push_str(&format!("<p><a href=\"{}\">{}</a></p>\n", escape(url), escape(name)));
+            }
+        }
+        Self {
+            to: to.to_vec(),
+            subject: content.title.clone(),
+            text: content.body(),
+            html: Some(html),
+            thread: content.thread.clone(),
+        }
+    }
+}
+
+impl From<&Mail> for Letter {
+    fn from(mail: &Mail) -> Self {
+        Self {
+            to: vec![mail.to.clone()],
+            subject: mail.subject.clone(),
+            text: mail.text.clone(),
+            html: None,
+            thread: String::new(),
+        }
+    }
+}
+
 /// Why a mail was not taken.
 pub struct Trouble {
     /// In words, without the mail's contents.
@@ -104,7 +158,7 @@ fn passing(reason: impl Into<String>) -> Trouble {
 pub async fn send(
     egress: &Egress,
     config: &SmtpConfig,
-    mail: &Mail,
+    mail: &Letter,
     id: &str,
     now: Time,
 ) -> Result<(), Trouble> {
@@ -171,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
     async fn deliver(
         &mut self,
         config: &SmtpConfig,
-        mail: &Mail,
+        mail: &Letter,
         id: &str,
         now: Time,
     ) -> Result<(), Trouble> {
@@ -181,7 +235,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             self.ask(&format!("AUTH PLAIN {}", BASE64.encode(words.as_bytes())), 235).await?;
         }
         self.ask(&format!("MAIL FROM:<{}>", address(&config.from)?), 250).await?;
-        self.ask(&format!("RCPT TO:<{}>", address(&mail.to)?), 250).await?;
+        for to in &mail.to {
+            self.ask(&format!("RCPT TO:<{}>", address(to)?), 250).await?;
+        }
         self.ask("DATA", 354).await?;
         self.ask(&message(config, mail, id, now), 250).await?;
         // It has the mail; whether it heard the farewell does not matter.
@@ -252,18 +308,37 @@ fn address(text: &str) -> Result<&str, Trouble> {
 
 /// The whole message: every text that is not ours is encoded, so that it can neither add a header nor end the
 /// message.
-fn message(config: &SmtpConfig, mail: &Mail, id: &str, now: Time) -> String {
+fn message(config: &SmtpConfig, mail: &Letter, id: &str, now: Time) -> String {
     let domain = config.from.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
     let date = now.timestamp().strftime("%a, %d %b %Y %H:%M:%S +0000");
     let subject = BASE64.encode(mail.subject.as_bytes());
-    let body = BASE64_MIME.encode(mail.text.replace('\n', "\r\n").as_bytes());
+    let to: Vec<String> = mail.to.iter().map(|to| format!("<{to}>")).collect();
+    let thread: String = mail.thread.chars().filter(char::is_ascii_alphanumeric).collect();
+    let references = match thread.as_str() {
+        "" => String::new(),
+        thread => format!("References: <{thread}@{domain}>\r\nIn-Reply-To: <{thread}@{domain}>\r\n"),
+    };
+    let part = |kind: &str, text: &str| {
+        let body = BASE64_MIME.encode(text.replace('\n', "\r\n").as_bytes());
+        format!(
+            "Content-Type: {kind}; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+            body.trim_end()
+        )
+    };
+    let body = match &mail.html {
+        None => part("text/plain", &mail.text),
+        // No line of base64 begins with a dash.
+        Some(html) => format!(
+            "Content-Type: multipart/alternative; boundary=\"--{id}\"\r\n\r\n----{id}\r\n{}----{id}\r\n{}----{id}--\r\n",
+            part("text/plain", &mail.text),
+            part("text/html", html)
+        ),
+    };
     format!(
-        "From: Opsroom <{}>\r\nTo: <{}>\r\nSubject: =?utf-8?B?{subject}?=\r\nDate: {date}\r\nMessage-ID: <{id}@{domain}>\r\n\
-         Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n.",
+        "From: Opsroom <{}>\r\nTo: {}\r\nSubject: =?utf-8?B?{subject}?=\r\nDate: {date}\r\nMessage-ID: <{id}@{domain}>\r\n\
+         {references}Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n{body}.",
         config.from,
-        mail.to,
-        body.trim_end()
+        to.join(", "),
     )
 }
 
@@ -279,10 +354,29 @@ mod tests {
             subject: "x\r\nBcc: eve@example.com".to_owned(),
             text: "hello\n.\nQUIT".to_owned(),
         };
-        let text = message(&config, &mail, "1", Time(0));
+        let text = message(&config, &Letter::from(&mail), "1", Time(0));
         assert!(!text.contains("Bcc") && !text.contains("QUIT"));
         assert_eq!(text.matches("\r\n.").count(), 1);
         assert!(text.contains("Date: Thu, 01 Jan 1970 00:00:00 +0000"), "{text}");
+    }
+
+    #[test]
+    fn a_message_to_people_has_two_forms_and_a_thread() {
+        let config = SmtpConfig { from: "ops@example.com".to_owned(), ..SmtpConfig::default() };
+        let content = Content {
+            title: "down".to_owned(),
+            text: "<script>alert(1)</script>".to_owned(),
+            url: "javascript:alert(1)".to_owned(),
+            thread: "g-1".to_owned(),
+            ..Content::default()
+        };
+        let letter = Letter::of(&content, &["ada@example.com".to_owned()]);
+        let html = letter.html.clone().unwrap();
+        assert!(!html.contains("<script") && !html.contains("javascript"), "{html}");
+        let text = message(&config, &letter, "1", Time(0));
+        assert!(text.contains("References: <g1@example.com>\r\n"), "{text}");
+        assert_eq!(text.matches("\r\n----1").count(), 3, "{text}");
+        assert_eq!(text.matches("\r\n.").count(), 1);
     }
 
     #[test]

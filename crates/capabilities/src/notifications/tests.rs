@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, channel};
 use opsroom_core::caller::{Caller, Face};
 use opsroom_core::egress::{Egress, EgressConfig};
 use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::seal::{self, Sealer};
 use opsroom_core::testing::{TestDb, each_database, sqlite};
-use opsroom_core::{Call, Clock, Secret, Time};
+use opsroom_core::{Call, Clock, Kind, Result, Secret, Time};
 use serde_json::{Value, json};
 
 use super::{MIGRATIONS, Message, Notifications, NotificationsConfig};
@@ -48,12 +49,30 @@ pub fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 async fn open(test: &TestDb, clock: &Clock, url: &str) -> Notifications {
-    test.db.migrate(clock, &[("notifications", &MIGRATIONS)]).await.unwrap();
+    let migrations: [(&str, &[_]); 2] = [("seal", &seal::MIGRATIONS), ("notifications", &MIGRATIONS)];
+    test.db.migrate(clock, &migrations).await.unwrap();
     let allowed = EgressConfig { allow_addresses: vec!["127.0.0.1".to_owned()], ..EgressConfig::default() };
     let config =
         NotificationsConfig { discord_webhook_url: Secret::new(url), ..NotificationsConfig::default() };
     let egress = Egress::new(&allowed).unwrap();
-    Notifications::open(test.db.clone(), clock.clone(), Lifecycle::new(), egress, config).unwrap()
+    let sealer =
+        Sealer::new(test.db.clone(), clock.clone(), egress.clone(), Default::default(), test.folder.path());
+    let notifications =
+        Notifications::open(test.db.clone(), clock.clone(), Lifecycle::new(), egress, config).unwrap();
+    notifications.set_sealer(sealer);
+    notifications
+}
+
+async fn call(notifications: &Notifications, name: &str, input: Value) -> Result<Value> {
+    let operations = notifications.capability().operations;
+    let operation = operations.into_iter().find(|it| it.name == name).unwrap();
+    operation.run(Call::new(Caller::operator(Face::Rest)), input).await
+}
+
+async fn send(notifications: &Notifications, channel: &str, title: &str, text: &str) -> String {
+    let input = json!({ "channel": channel, "title": title, "text": text });
+    let sent = call(notifications, "send_notification", input).await.unwrap();
+    sent["id"].as_str().unwrap().to_owned()
 }
 
 fn clock() -> Clock {
@@ -177,4 +196,125 @@ async fn without_a_webhook_nothing_is_queued_and_the_key_is_remembered() {
     assert!(notifications.raise(&message("shop|cpu")).await.unwrap());
     assert!(!notifications.raise(&message("shop|cpu")).await.unwrap());
     assert_eq!(listed(&notifications).await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_channel_that_takes_no_more_gets_the_rest_as_one_message() {
+    for test in each_database().await {
+        let clock = clock();
+        let (url, bodies) = receiver(vec![answer("200 OK", "", "{\"errcode\":0}")]);
+        let notifications = open(&test, &clock, "").await;
+        let input = json!({ "name": "robot", "kind": "dingtalk", "url": url, "per_minute": 3 });
+        let made = call(&notifications, "add_channel", input).await.unwrap();
+        assert!(!made.to_string().contains("secret-token"), "{made}");
+        for n in 0..10 {
+            send(&notifications, "robot", &format!("m{n}"), "").await;
+        }
+        assert_eq!(notifications.deliver_due().await.unwrap(), 3);
+        let texts: Vec<String> =
+            bodies.try_iter().map(|body| body["markdown"]["text"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(texts.len(), 3);
+        assert!(texts[0].contains("m0") && texts[1].contains("m1"), "{texts:?}");
+        assert!((2..10).all(|n| texts[2].contains(&format!("m{n}"))), "{}", texts[2]);
+        send(&notifications, "robot", "later", "").await;
+        assert_eq!(notifications.deliver_due().await.unwrap(), 0, "its minute is full");
+        clock.advance_seconds(61);
+        assert_eq!(notifications.deliver_due().await.unwrap(), 1);
+        let listed = call(&notifications, "list_notifications", json!({})).await.unwrap();
+        let merged = |it: &&Value| it["state"] == "merged" && it["merged_into"].is_string();
+        assert_eq!(listed["items"].as_array().unwrap().iter().filter(merged).count(), 8);
+    }
+}
+
+#[tokio::test]
+async fn what_one_channel_refuses_another_is_told_once() {
+    for test in each_database().await {
+        let clock = clock();
+        let (broken, _refused) = receiver(vec![answer("404 Not Found", "", "")]);
+        let (good, told) = receiver(vec![answer("200 OK", "", "{}")]);
+        let notifications = open(&test, &clock, "").await;
+        let add = async |name: &str, url: &str, fallback: &str| {
+            let input = json!({ "name": name, "url": url, "fallback": fallback });
+            call(&notifications, "add_channel", input).await.unwrap();
+        };
+        add("good", &good, "broken").await;
+        add("broken", &broken, "good").await;
+        let id = send(&notifications, "broken", "lost?", "").await;
+        assert_eq!(notifications.deliver_due().await.unwrap(), 0);
+        assert_eq!(notifications.deliver_due().await.unwrap(), 1);
+        assert_eq!(told.recv().unwrap()["title"], "lost?");
+        let story = call(&notifications, "get_notification", json!({ "id": id })).await.unwrap();
+        assert_eq!(story["attempts"][0]["outcome"], "failed");
+        assert_eq!(story["attempts"][0]["words"], "the webhook answered 404");
+        call(&notifications, "delete_channel", json!({ "name": "good" })).await.unwrap();
+        let error = call(&notifications, "test_channel", json!({ "name": "good" })).await.unwrap_err();
+        assert_eq!(error.kind, Kind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_a_crash_cut_short_is_on_record_and_sent_again_or_held() {
+    for test in each_database().await {
+        let clock = clock();
+        let (url, bodies) = receiver(vec![answer("200 OK", "", "{}")]);
+        let notifications = open(&test, &clock, "").await;
+        for (name, hold) in [("again", false), ("held", true)] {
+            let input = json!({ "name": name, "url": url, "hold_after_crash": hold });
+            call(&notifications, "add_channel", input).await.unwrap();
+        }
+        let ids = [send(&notifications, "again", "a", "").await, send(&notifications, "held", "b", "").await];
+        for id in &ids {
+            let now = clock.now();
+            assert!(notifications.inner.store.claim(id, now, now.plus_seconds(30)).await.unwrap());
+        }
+        clock.advance_seconds(31);
+        assert_eq!(notifications.deliver_due().await.unwrap(), 1);
+        assert_eq!(bodies.try_iter().map(|body| body["id"].clone()).collect::<Vec<_>>(), [ids[0].as_str()]);
+        let mut outcomes = Vec::new();
+        for id in &ids {
+            let story = call(&notifications, "get_notification", json!({ "id": id })).await.unwrap();
+            let attempts = story["attempts"].as_array().unwrap();
+            let words: Vec<&str> = attempts.iter().map(|it| it["outcome"].as_str().unwrap()).collect();
+            outcomes.push(format!("{} {words:?}", story["notification"]["state"]));
+        }
+        assert_eq!(outcomes, ["\"sent\" [\"unknown\", \"sent\"]", "\"held\" [\"unknown\"]"]);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_was_taken_is_not_sent_again() {
+    let test = sqlite().await;
+    let clock = clock();
+    let taken = answer("200 OK", "", "{\"errcode\":0}");
+    let answers = vec![taken.clone(), answer("500 Oh", "", ""), taken];
+    let (url, bodies) = receiver(answers);
+    let notifications = open(&test, &clock, "").await;
+    let input = json!({ "name": "group", "kind": "wecom", "url": url });
+    call(&notifications, "add_channel", input).await.unwrap();
+    send(&notifications, "group", "long", &"a line of text\n".repeat(600)).await;
+    assert_eq!(notifications.deliver_due().await.unwrap(), 0);
+    clock.advance_seconds(2);
+    assert_eq!(notifications.deliver_due().await.unwrap(), 1);
+    let first_lines: Vec<String> = bodies
+        .try_iter()
+        .map(|body| body["markdown"]["content"].as_str().unwrap().lines().next().unwrap().to_owned())
+        .collect();
+    let part = |line: &String| line.split('(').next_back().unwrap()[..3].to_owned();
+    assert_eq!(first_lines.iter().map(part).collect::<Vec<_>>(), ["1/3", "2/3", "2/3", "3/3"]);
+}
+
+#[tokio::test]
+async fn a_channel_cannot_lead_to_what_must_not_be_reached() {
+    let test = sqlite().await;
+    let notifications = open(&test, &clock(), "").await;
+    for (url, key) in
+        [("http://169.254.169.254/x", "url: "), ("ftp://a.example/s3cret", "url: "), ("", "url: ")]
+    {
+        let input = json!({ "name": "x", "kind": "webhook", "url": url });
+        let error = call(&notifications, "add_channel", input).await.unwrap_err();
+        assert!(error.message.starts_with(key) && !error.message.contains("s3cret"), "{}", error.message);
+    }
+    let error =
+        call(&notifications, "add_channel", json!({ "name": "m", "kind": "email" })).await.unwrap_err();
+    assert!(error.message.starts_with("to: "), "{}", error.message);
 }

@@ -1,6 +1,7 @@
 //! The faces: how agents, programs and people reach the same operations. None of them knows a domain.
 
 pub mod access;
+pub mod alert_links;
 pub mod auth;
 pub mod compat;
 pub mod console;
@@ -85,6 +86,7 @@ impl Server {
             .merge(raw::routes())
             .merge(logs::routes())
             .merge(webhooks::routes())
+            .merge(alert_links::routes())
             .merge(docs::routes())
             .merge(console::routes())
             .merge(pages::routes())

@@ -410,7 +410,8 @@ fn said(title: &str, result: Result<Value>, again: &str) -> Response {
     }
 }
 
-fn trouble(title: &str, error: &Error, again: &str) -> Response {
+/// A page that says what went wrong.
+pub(super) fn trouble(title: &str, error: &Error, again: &str) -> Response {
     if error.kind == Kind::Internal {
         tracing::error!(error = %error, causes = error.causes(), "a page failed by our fault");
     }
@@ -419,7 +420,8 @@ fn trouble(title: &str, error: &Error, again: &str) -> Response {
     answer
 }
 
-fn page(title: &str, body: &str) -> Response {
+/// A page of ours.
+pub(super) fn page(title: &str, body: &str) -> Response {
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><title>{title} - Opsroom</title><link rel=\"stylesheet\" \
@@ -449,7 +451,8 @@ fn set_cookie(server: &Server, answer: &mut Response, token: &str, seconds: i64)
 }
 
 /// A text that is nothing but text in HTML, also within an attribute.
-fn escape(text: &str) -> String {
+/// A text as HTML.
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

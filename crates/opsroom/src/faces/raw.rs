@@ -120,7 +120,8 @@ pub static ROUTES: [RawRoute; 8] = [
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Every raw route, those of logs and webhooks too.
 pub fn all() -> impl Iterator<Item = &'static RawRoute> {
-    ROUTES.iter().chain(&super::logs::ROUTES).chain(&super::webhooks::ROUTES)
+    let alerts = super::webhooks::ROUTES.iter().chain(&super::alert_links::ROUTES);
+    ROUTES.iter().chain(&super::logs::ROUTES).chain(alerts)
 }
 
 /// The routes with their handlers.

@@ -29,6 +29,8 @@ pub struct AlertRow {
     pub ends_at: Option<Time>,
     pub first_seen: Time,
     pub last_seen: Time,
+    /// When it is over unless it is told again.
+    pub expires_at: Option<Time>,
     /// Grows with every change, so that nobody overwrites what he has not read.
     pub version: i64,
 }
@@ -63,7 +65,7 @@ pub struct AlertFilter {
     pub after: Option<String>,
 }
 
-pub(super) const COLUMNS: [A; 15] = [
+pub(super) const COLUMNS: [A; 16] = [
     A::Id,
     A::TeamId,
     A::ReceiverId,
@@ -78,6 +80,7 @@ pub(super) const COLUMNS: [A; 15] = [
     A::EndsAt,
     A::FirstSeen,
     A::LastSeen,
+    A::ExpiresAt,
     A::Version,
 ];
 
@@ -102,6 +105,7 @@ pub(super) fn read(row: &Row) -> Result<AlertRow> {
         ends_at: row.time_or_none("ends_at")?,
         first_seen: row.time("first_seen")?,
         last_seen: row.time("last_seen")?,
+        expires_at: row.time_or_none("expires_at")?,
         version: row.get("version")?,
     })
 }
@@ -132,6 +136,16 @@ impl Store {
             .and_where(Expr::col(A::TeamId).eq(team))
             .and_where(Expr::col(A::Status).ne(Status::Resolved.as_str()))
             .order_by(A::Id, Order::Desc)
+            .limit(limit)
+            .to_owned();
+        self.db.all(&query).await?.iter().map(read).collect()
+    }
+
+    /// Those that go on and of which nobody told in time.
+    pub async fn expired(&self, now: Time, limit: u64) -> Result<Vec<AlertRow>> {
+        let query = select()
+            .and_where(Expr::col(A::ExpiresAt).lte(now.0))
+            .and_where(Expr::col(A::Status).ne(Status::Resolved.as_str()))
             .limit(limit)
             .to_owned();
         self.db.all(&query).await?.iter().map(read).collect()
@@ -239,6 +253,7 @@ pub(super) async fn insert(on: &mut Transaction, rows: &[AlertRow]) -> Result<()
                 row.ends_at.map(|at| at.0).into(),
                 row.first_seen.0.into(),
                 row.last_seen.0.into(),
+                row.expires_at.map(|at| at.0).into(),
                 row.version.into(),
             ]);
         }
@@ -261,6 +276,7 @@ pub(super) async fn update(on: &mut Transaction, row: &AlertRow) -> Result<()> {
         .value(A::StartsAt, row.starts_at.0)
         .value(A::EndsAt, row.ends_at.map(|at| at.0))
         .value(A::LastSeen, row.last_seen.0)
+        .value(A::ExpiresAt, row.expires_at.map(|at| at.0))
         .value(A::Version, row.version + 1)
         .and_where(Expr::col(A::Id).eq(row.id.as_str()))
         .and_where(Expr::col(A::Version).eq(row.version))

@@ -1,11 +1,12 @@
 //! Rows of the inbox: every delivery that was believed, as it came.
 
-use opsroom_core::db::Row;
+use std::collections::HashMap;
+
+use opsroom_core::db::{Row, Transaction};
 use opsroom_core::{Kind, Result, Time};
 use schemars::JsonSchema;
 use sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 use super::alerts::{self, AlertRow, Entry};
 use super::groups::{self, Placed};
@@ -108,6 +109,16 @@ fn read(row: &Row) -> Result<Delivery> {
 impl Store {
     /// Keeps a delivery. Durable when it answers; `false` when it is there already.
     pub async fn keep(&self, it: &Delivery) -> Result<bool> {
+        let mut on = self.db.begin().await?;
+        match Self::keep_in(&mut on, it).await {
+            Ok(()) => on.commit().await.map(|()| true),
+            Err(error) if error.kind == Kind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps a delivery within a transaction; `Conflict` when it is there already.
+    pub async fn keep_in(on: &mut Transaction, it: &Delivery) -> Result<()> {
         let insert = Query::insert()
             .into_table(I::Table)
             .columns([
@@ -135,11 +146,7 @@ impl Store {
                 it.received_at.0.into(),
             ])
             .to_owned();
-        match self.db.run(&insert).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind == Kind::Conflict => Ok(false),
-            Err(error) => Err(error),
-        }
+        on.run(&insert).await.map(drop)
     }
 
     /// The oldest that wait to be read.

@@ -3,6 +3,7 @@
 mod alerts;
 mod groups;
 mod inbox;
+mod links;
 mod receivers;
 mod silences;
 
@@ -13,12 +14,16 @@ use sea_query::{ColumnDef, Iden, Index, IntoIden, Table};
 pub use alerts::{AlertFilter, AlertRow, Entry, PastEntry};
 pub use groups::{GroupRow, Looked, Member, Placed, Told};
 pub use inbox::{Delivery, DeliveryState, Taken};
+pub use links::LinkRow;
 pub use receivers::ReceiverRow;
 pub use silences::SilenceRow;
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "receivers, deliveries, alerts and silences", steps: tables }];
+pub const MIGRATIONS: [Migration; 3] = [
+    Migration { version: 1, name: "receivers, deliveries, alerts and silences", steps: tables },
+    Migration { version: 2, name: "links in messages", steps: linking },
+    Migration { version: 3, name: "alerts that are over when nobody tells of them", steps: expiring },
+];
 
 #[derive(Clone, Copy, Iden)]
 enum AlertsReceivers {
@@ -69,6 +74,7 @@ enum AlertsAlerts {
     EndsAt,
     FirstSeen,
     LastSeen,
+    ExpiresAt,
     Version,
 }
 
@@ -119,6 +125,45 @@ enum AlertsSilences {
     Comment,
     StartsAt,
     EndsAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+enum AlertsLinks {
+    Table,
+    Id,
+    TeamId,
+    Alerts,
+    Action,
+    ExpiresAt,
+    UsedAt,
+}
+
+fn expiring(_: Dialect) -> Vec<Step> {
+    let column = ColumnDef::new(AlertsAlerts::ExpiresAt).big_integer().null().to_owned();
+    vec![
+        Step::Alter(Table::alter().table(AlertsAlerts::Table).add_column(column).to_owned()),
+        Step::Index(
+            Index::create()
+                .name("alerts_alerts_expires")
+                .table(AlertsAlerts::Table)
+                .col(AlertsAlerts::ExpiresAt)
+                .to_owned(),
+        ),
+    ]
+}
+
+fn linking(dialect: Dialect) -> Vec<Step> {
+    use AlertsLinks as L;
+    let links = Table::create()
+        .table(L::Table)
+        .col(ColumnDef::new(L::Id).string_len(64).not_null().primary_key())
+        .col(word(L::TeamId, 64))
+        .col(dialect.long_text(L::Alerts).not_null())
+        .col(word(L::Action, 16))
+        .col(number(L::ExpiresAt))
+        .col(number_or_none(L::UsedAt))
+        .to_owned();
+    vec![Step::Create(links)]
 }
 
 fn key<T: IntoIden>(column: T) -> ColumnDef {
