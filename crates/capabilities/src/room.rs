@@ -36,6 +36,8 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::accounts::Accounts;
 use crate::identity::accounts::config::AccountsConfig;
+use crate::identity::oauth::OAuth;
+use crate::identity::oauth::config::OAuthConfig;
 use crate::identity::{self, AuditConfig, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::{self, Logs, LogsConfig};
@@ -85,6 +87,8 @@ pub struct RoomConfig {
     pub logs: LogsConfig,
     /// Who may have an account.
     pub accounts: AccountsConfig,
+    /// How clients connect by a login.
+    pub oauth: OAuthConfig,
     /// How long records are kept.
     pub audit: AuditConfig,
     /// The URL by which people reach the server, for links in mail.
@@ -95,6 +99,8 @@ pub struct RoomConfig {
 pub struct Room {
     /// Who may do what, and what was done.
     pub identity: Identity,
+    /// Clients that connect by a login.
+    pub oauth: OAuth,
     /// Long work.
     pub jobs: Jobs,
     /// How the room is.
@@ -238,6 +244,7 @@ impl Room {
             config.accounts.clone(),
             &config.public_url,
         );
+        let oauth = OAuth::new(identity.clone(), egress.clone(), config.oauth.clone(), &config.public_url);
         let mailer = sealer.clone();
         let alerts = Alerts::open(alerts::Parts {
             db: database.clone(),
@@ -297,6 +304,7 @@ impl Room {
         });
         let mut identity_capability = identity.capability();
         identity_capability.operations.extend(accounts.operations());
+        identity_capability.operations.extend(oauth.operations());
         let mut capabilities = vec![
             identity_capability,
             kept_secrets.capability(),
@@ -330,6 +338,7 @@ impl Room {
         let inputs = Inputs::new(&operations);
         let room = Arc::new(Room {
             identity,
+            oauth,
             jobs,
             health,
             notifications,

@@ -4,6 +4,7 @@ use opsroom_capabilities::alerts::AlertsConfig;
 use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
+use opsroom_capabilities::identity::oauth::config::OAuthConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
@@ -88,6 +89,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Who may have an account, and how long a session lasts.
     pub accounts: AccountsConfig,
+    /// How MCP clients connect by a person's login instead of a key.
+    pub oauth: OAuthConfig,
     /// How long the audit trail and the call record are kept.
     pub audit: AuditConfig,
     /// Where replicas share kept answers and limits.
@@ -111,6 +114,7 @@ impl Config {
         self.services.validate()?;
         self.logs.validate()?;
         self.accounts.validate()?;
+        self.oauth.validate()?;
         self.audit.validate()?;
         self.redis.shared()?;
         self.log.validate()?;

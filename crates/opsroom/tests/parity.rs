@@ -262,6 +262,10 @@ fn story() -> Vec<(&'static str, Value)> {
         ("logout", json!({})),
         ("delete_account", json!({ "password": "x" })),
         ("delete_user", json!({ "id": "$user" })),
+        ("list_grants", json!({})),
+        ("revoke_grant", json!({ "id": "nobody" })),
+        ("list_oauth_clients", json!({})),
+        ("delete_oauth_client", json!({ "id": "nobody" })),
         ("detect_anomalies", json!({ "text": log(), "limit": 3 })),
         ("detect_anomalies", json!({ "text": log(), "session": "(" })),
         ("detect_anomalies", json!({ "path": "../../etc/passwd" })),
@@ -439,8 +443,9 @@ fn story() -> Vec<(&'static str, Value)> {
 }
 
 /// Operations whose answers over MCP differ by design: what a `Reveal` shows is withheld there.
-const WITHHELD: [&str; 9] = [
+const WITHHELD: [&str; 10] = [
     "create_api_key",
+    "create_oauth_client",
     "create_receiver",
     "create_setup_token",
     "exchange_setup_token",

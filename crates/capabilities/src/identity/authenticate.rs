@@ -6,6 +6,7 @@ use opsroom_core::{Caller, Error, Result};
 use super::accounts::SESSION_PREFIX;
 use super::accounts::people::caller_of_user;
 use super::cache::LiveKey;
+use super::oauth::{ACCESS_PREFIX, caller_of_grant, model};
 use super::{Identity, KEY_PREFIX, OPERATOR_PREFIX};
 
 /// What a token looks like: a prefix and 64 hexadecimal digits.
@@ -36,12 +37,39 @@ impl Identity {
             let caller = caller_of_user(&present.user, face, address);
             return Ok(Caller { session: Some(present.session), ..caller });
         }
-        tracing::warn!(address, face = face.as_str(), "an attempt to authenticate failed");
-        Err(Error::unauthenticated(
-            "this needs a valid API key: send the header `Authorization: Bearer opk_...`; an administrator \
-             makes keys with `create_api_key`",
-        ))
+        Err(refused(address, face))
     }
+
+    /// The same at an MCP endpoint, where a token that a person gave to a client is good too, if it is for this
+    /// endpoint.
+    ///
+    /// # Errors
+    /// Those of [`Identity::authenticate`].
+    pub async fn authenticate_at(
+        &self,
+        endpoint: &str,
+        token: &str,
+        face: Face,
+        address: Option<String>,
+    ) -> Result<Caller> {
+        if !is_token(token, ACCESS_PREFIX) {
+            return self.authenticate(token, face, address).await;
+        }
+        let grant = self.agents.find(token).await?.filter(|grant| model::covers(&grant.resource, endpoint));
+        let user = grant.as_ref().and_then(|grant| self.people.user(&grant.user_id));
+        match grant.zip(user) {
+            Some((grant, user)) => Ok(caller_of_grant(&grant, &user, face, address)),
+            None => Err(refused(address, face)),
+        }
+    }
+}
+
+fn refused(address: Option<String>, face: Face) -> Error {
+    tracing::warn!(address, face = face.as_str(), "an attempt to authenticate failed");
+    Error::unauthenticated(
+        "this needs a valid API key: send the header `Authorization: Bearer opk_...`; an administrator \
+         makes keys with `create_api_key`",
+    )
 }
 
 impl Identity {
@@ -53,6 +81,10 @@ impl Identity {
         }
         if let Some(id) = subject.strip_prefix("user:") {
             return self.people.user(id).map(|user| caller_of_user(&user, face, None));
+        }
+        if let Some(id) = subject.strip_prefix("grant:") {
+            let grant = self.agents.grant(id)?;
+            return self.people.user(&grant.user_id).map(|user| caller_of_grant(&grant, &user, face, None));
         }
         let key = self.cache.get(subject.strip_prefix("key:")?)?;
         let now = self.clock.now();

@@ -18,6 +18,7 @@ pub mod calls;
 pub mod keys;
 pub mod lists;
 mod model;
+pub mod oauth;
 mod operator;
 mod setup;
 mod setup_operations;
@@ -46,6 +47,7 @@ use accounts::config::AccountsConfig;
 use accounts::people::People;
 use cache::KeyCache;
 use calls::Calls;
+use oauth::live::Agents;
 use throttle::Throttle;
 
 /// How API keys begin.
@@ -75,6 +77,7 @@ pub struct Identity {
     throttle: Arc<Throttle>,
     operator: Arc<RwLock<Option<cache::Hash>>>,
     people: Arc<People>,
+    agents: Arc<Agents>,
     lifecycle: Lifecycle,
 }
 
@@ -101,6 +104,7 @@ impl Identity {
             throttle: Arc::default(),
             operator: Arc::default(),
             people: Arc::new(People::new(db.clone(), clock.clone(), accounts)),
+            agents: Arc::new(Agents::new(db.clone(), clock.clone())),
             lifecycle: lifecycle.clone(),
             data_dir: PathBuf::from(data_dir).into(),
             db,
@@ -108,10 +112,11 @@ impl Identity {
         };
         identity.cache.refresh().await?;
         identity.people.refresh().await?;
+        identity.agents.refresh().await?;
         let (cache, people, stop) = (identity.cache.clone(), identity.people.clone(), lifecycle.stopping());
-        let trail = identity.trail.clone();
+        let (trail, agents) = (identity.trail.clone(), identity.agents.clone());
         lifecycle.spawn("api keys", async move {
-            keep_fresh(&cache, &people, &trail, &stop).await;
+            keep_fresh(&cache, (&people, &agents), &trail, &stop).await;
             Ok(())
         });
         Ok(identity)
@@ -236,7 +241,12 @@ fn calls_state(dropped: u64) -> Component {
 
 /// Asks every few seconds whether another server changed a key, and writes now and then when keys were
 /// used. Trouble is logged and tried again: calls are refused by the cache when it lasts.
-async fn keep_fresh(cache: &KeyCache, people: &People, trail: &audit::Trail, stop: &CancellationToken) {
+async fn keep_fresh(
+    cache: &KeyCache,
+    (people, agents): (&People, &Agents),
+    trail: &audit::Trail,
+    stop: &CancellationToken,
+) {
     let mut failing = false;
     for round in 1u32.. {
         let stopping = tokio::select! {
@@ -250,13 +260,15 @@ async fn keep_fresh(cache: &KeyCache, people: &People, trail: &audit::Trail, sto
         if !stopping && round % OLD_SESSIONS == 0 {
             result = result
                 .and(people.remove_old().await)
+                .and(agents.remove_old().await)
                 .and(trail.recover(false).await)
                 .and(trail.remove_old().await);
         }
         if stopping {
             return;
         }
-        let result = result.and(cache.refresh().await).and(people.refresh().await);
+        let result =
+            result.and(cache.refresh().await).and(people.refresh().await).and(agents.refresh().await);
         if let Err(error) = &result
             && !failing
         {

@@ -105,6 +105,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),
         accounts: config.accounts.clone(),
+        oauth: config.oauth.clone(),
         audit: config.audit.clone(),
         public_url: public_url(config, config.server.port),
         gateway: config.gateway.clone(),

@@ -11,6 +11,20 @@ use super::{Peer, Server};
 /// # Errors
 /// `Unauthenticated` without a key or with one that is not valid.
 pub async fn caller(server: &Server, headers: &HeaderMap, peer: &Peer, face: Face) -> Result<Caller> {
+    caller_at(server, headers, peer, face, None).await
+}
+
+/// The same at an MCP endpoint, where a token that a client got by a person's login is good too.
+///
+/// # Errors
+/// `Unauthenticated` without a key or token, or with one that is not valid here.
+pub async fn caller_at(
+    server: &Server,
+    headers: &HeaderMap,
+    peer: &Peer,
+    face: Face,
+    endpoint: Option<&str>,
+) -> Result<Caller> {
     let address = peer.address.map(|address| address.ip().to_string());
     // Only what came by the socket in the data folder can be the command line.
     let face = match headers.get("x-opsroom-face") {
@@ -26,7 +40,12 @@ pub async fn caller(server: &Server, headers: &HeaderMap, peer: &Peer, face: Fac
             "a key is needed: send `Authorization: Bearer KEY`; `opsroom create-api-key` makes one",
         ));
     };
-    let caller = server.room.identity.authenticate(token, face, address).await.inspect_err(|_| {
+    let identity = &server.room.identity;
+    let caller = match endpoint {
+        Some(endpoint) => identity.authenticate_at(endpoint, token, face, address).await,
+        None => identity.authenticate(token, face, address).await,
+    };
+    let caller = caller.inspect_err(|_| {
         server.room.metrics.unauthenticated.inc();
     })?;
     Ok(Caller { request_id: peer.request_id.clone(), ..caller })

@@ -9,6 +9,7 @@ pub mod docs;
 pub mod guard;
 pub mod logs;
 pub mod mcp;
+pub mod oauth;
 pub mod openapi;
 pub mod pages;
 pub mod raw;
@@ -90,6 +91,7 @@ impl Server {
             .merge(docs::routes())
             .merge(console::routes())
             .merge(pages::routes())
+            .merge(oauth::routes())
             .with_state(self.clone());
         self.guarded(router, "there is no such path; /openapi.json lists them")
     }

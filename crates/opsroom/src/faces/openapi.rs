@@ -201,7 +201,7 @@ fn raw_entry(route: &RawRoute) -> Value {
     });
     if let Some(kinds) = route.takes {
         let schema = |kind| match kind {
-            "application/json" => json!({ "type": "object" }),
+            "application/json" | "application/x-www-form-urlencoded" => json!({ "type": "object" }),
             _ => json!({ "type": "string", "contentEncoding": "binary" }),
         };
         let body: Map<String, Value> =

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{Peer, Server, auth, rest};
 
-const POLICY: &str =
+pub(super) const POLICY: &str =
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// The pages.
@@ -35,19 +35,19 @@ pub fn routes() -> Router<Server> {
         .route("/account", get(account_page).post(account))
 }
 
-type Fields = BTreeMap<String, String>;
+pub(super) type Fields = BTreeMap<String, String>;
 
 const FORGOT: &str = "<form method=\"post\"><p><label>Address for mail <input name=\"email\" type=\"email\" required \
     autocomplete=\"email\"></label></p><p><button>Send me a link</button></p></form>";
 
 /// A request with its form, from a page of ours.
-struct Posted {
-    fields: Fields,
-    caller: Caller,
+pub(super) struct Posted {
+    pub fields: Fields,
+    pub caller: Caller,
 }
 
 impl Posted {
-    async fn read(server: &Server, peer: &Peer, headers: &HeaderMap, body: Body) -> Result<Self> {
+    pub async fn read(server: &Server, peer: &Peer, headers: &HeaderMap, body: Body) -> Result<Self> {
         if !from_here(headers) {
             return Err(Error::forbidden("this form was not sent by a page of this server"));
         }
@@ -64,7 +64,7 @@ impl Posted {
         Ok(Self { fields, caller })
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", String::as_str)
     }
 
@@ -77,7 +77,7 @@ async fn call(server: &Server, caller: Caller, operation: &str, input: Value) ->
     server.room.call(operation, Call::new(caller), input).await.map(Answer::into_value)
 }
 
-fn anonymous(peer: &Peer) -> Caller {
+pub(super) fn anonymous(peer: &Peer) -> Caller {
     let address = peer.address.map(|address| address.ip().to_string());
     Caller { request_id: peer.request_id.clone(), ..Caller::anonymous(Face::Rest, address) }
 }
@@ -436,7 +436,7 @@ pub(super) fn page(title: &str, body: &str) -> Response {
     (headers, html).into_response()
 }
 
-fn to(path: &str) -> Response {
+pub(super) fn to(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, path.to_owned())]).into_response()
 }
 
@@ -451,7 +451,6 @@ fn set_cookie(server: &Server, answer: &mut Response, token: &str, seconds: i64)
 }
 
 /// A text that is nothing but text in HTML, also within an attribute.
-/// A text as HTML.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

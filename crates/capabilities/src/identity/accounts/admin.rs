@@ -355,6 +355,9 @@ impl Accounts {
     pub(super) async fn end_sessions(&self, user: &str, one: Option<&str>) -> Result<u64> {
         let mut on = self.identity.db.begin().await?;
         let ended = store::sessions::end(&mut on, user, one, None).await?;
+        if one.is_none() {
+            store::oauth::grants::revoke_of_user(&mut on, user, self.identity.clock.now()).await?;
+        }
         on.commit().await?;
         self.changed().await;
         Ok(ended)
@@ -372,6 +375,7 @@ impl Accounts {
         store::users::update(&mut on, &user, true).await?;
         store::users::void_tokens(&mut on, id, None).await?;
         store::sessions::end(&mut on, id, None, None).await?;
+        store::oauth::grants::revoke_of_user(&mut on, id, now).await?;
         on.commit().await?;
         self.changed().await;
         Ok(())

@@ -157,6 +157,7 @@ impl Accounts {
         if let Err(error) = self.identity.people.refresh().await {
             tracing::warn!(error = error.message, "accounts could not be read after a change");
         }
+        self.identity.agents.changed().await;
     }
 }
 

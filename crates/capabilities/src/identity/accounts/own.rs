@@ -106,7 +106,7 @@ pub struct Logout {
     /// The session's token, when it is not the one this call came with.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// End every session of yours.
+    /// End every session of yours, and what clients were let in to do for you.
     #[serde(default)]
     pub everywhere: bool,
 }
@@ -183,10 +183,14 @@ pub async fn change_password(accounts: Accounts, call: Call, input: ChangePasswo
     store::users::update(&mut on, &locked, true).await?;
     store::users::void_tokens(&mut on, &user.id, None).await?;
     store::sessions::end(&mut on, &user.id, None, call.caller.session.as_deref()).await?;
+    store::oauth::grants::revoke_of_user(&mut on, &user.id, accounts.identity.clock.now()).await?;
     on.commit().await?;
     accounts.changed().await;
     accounts.tell(&user, "Your password was changed", "The password of your account was changed.").await?;
-    Ok(Accepted { message: "the password is changed, and every other session has ended".to_owned() })
+    Ok(Accepted {
+        message: "the password is changed; every other session and every client's access has ended"
+            .to_owned(),
+    })
 }
 
 pub async fn change_email(accounts: Accounts, call: Call, input: ChangeEmail) -> Result<Accepted> {

@@ -129,6 +129,7 @@ impl Accounts {
         store::users::update(&mut on, &user, true).await?;
         store::users::void_tokens(&mut on, &user.id, None).await?;
         store::sessions::end(&mut on, &user.id, None, None).await?;
+        store::oauth::grants::revoke_of_user(&mut on, &user.id, now).await?;
         on.commit().await?;
         self.tell(
             &user,

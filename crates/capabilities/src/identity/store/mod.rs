@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod calls;
 pub mod keys;
+pub mod oauth;
 pub mod sessions;
 pub mod tokens;
 pub mod users;
@@ -14,11 +15,12 @@ use opsroom_core::db::{Db, Dialect, Migration, Step, Transaction};
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
 
 /// This folder's tables, oldest change first.
-pub const MIGRATIONS: [Migration; 4] = [
+pub const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "keys, audit and calls", steps: first },
     Migration { version: 2, name: "users and sessions", steps: accounts },
     Migration { version: 3, name: "what was begun, and what went", steps: audit::later_tables },
     Migration { version: 4, name: "how far the audit trail was sent", steps: audit::sink_table },
+    Migration { version: 5, name: "oauth", steps: oauth::tables },
 ];
 
 #[derive(Clone, Copy, Iden)]

@@ -108,6 +108,15 @@ pub async fn by_hash(db: &Db, hash: &str) -> Result<Option<SessionRow>> {
     db.first(&query).await?.map(|row| read(&row)).transpose()
 }
 
+/// Whether a session goes on.
+pub async fn exists(on: &mut Transaction, id: &str, now: Time) -> Result<bool> {
+    let query = select()
+        .and_where(Expr::col(UserSessions::Id).eq(id))
+        .and_where(Expr::col(UserSessions::ExpiresAt).gt(now.0))
+        .to_owned();
+    Ok(on.first(&query).await?.is_some())
+}
+
 /// The sessions of a user, newest first.
 pub async fn of_user(db: &Db, user: &str, now: Time) -> Result<Vec<SessionRow>> {
     let query = select()

@@ -7,12 +7,12 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::body::Body;
-use axum::http::{Method, Request, header};
+use axum::http::{HeaderMap, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use opsroom_core::Error;
 use opsroom_core::caller::Face;
 use opsroom_core::id::new_id;
+use opsroom_core::{Error, Kind};
 use opsroom_gateway::View;
 
 use crate::faces::rest::{self, Failure};
@@ -29,6 +29,18 @@ pub enum Endpoint {
     Sse,
     /// Where its messages are posted.
     Messages,
+}
+
+impl Endpoint {
+    /// Its path, as a token names it.
+    fn path(&self) -> String {
+        match self {
+            Endpoint::Mcp(View::All) => "/mcp".to_owned(),
+            Endpoint::Mcp(View::Service(name)) => format!("/mcp/services/{name}"),
+            Endpoint::Mcp(View::Profile(name)) => format!("/mcp/profiles/{name}"),
+            Endpoint::Sse | Endpoint::Messages => "/sse".to_owned(),
+        }
+    }
 }
 
 /// The endpoint at this path; `None` for the paths of the router.
@@ -68,9 +80,10 @@ async fn answer(server: &Server, endpoint: Endpoint, peer: &Peer, request: Reque
     if let Some(refused) = guard::refused(server, peer, &request) {
         return refused;
     }
-    let caller = match auth::caller(server, request.headers(), peer, Face::Mcp).await {
+    let path = endpoint.path();
+    let caller = match auth::caller_at(server, request.headers(), peer, Face::Mcp, Some(&path)).await {
         Ok(caller) => caller,
-        Err(error) => return Failure(error).into_response(),
+        Err(error) => return challenged(server, request.headers(), &path, error),
     };
     let gateway = match server.gateway() {
         Ok(gateway) => gateway,
@@ -87,6 +100,21 @@ async fn answer(server: &Server, endpoint: Endpoint, peer: &Peer, request: Reque
         Endpoint::Sse => old::open(server, &gateway, caller, request.method()),
         Endpoint::Messages => old::post(server, caller, request).await,
     }
+}
+
+/// A refusal that says where a client gets a token (RFC 9728).
+fn challenged(server: &Server, headers: &HeaderMap, path: &str, error: Error) -> Response {
+    let unknown = error.kind == Kind::Unauthenticated;
+    let mut answer = Failure(error).into_response();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let oauth = &server.room.oauth;
+    let challenge = oauth.challenge(oauth.origin(host), path, headers.contains_key(header::AUTHORIZATION));
+    if let Some(challenge) = challenge.filter(|_| unknown)
+        && let Ok(challenge) = header::HeaderValue::try_from(challenge)
+    {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
 }
 
 /// A body that says how long it is and is longer than what is taken is read to its end, within bounds: a
