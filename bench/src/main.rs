@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+mod accounts;
 mod classification;
 mod detect_file;
 mod detection;
@@ -12,6 +13,7 @@ mod gateway;
 mod logs;
 mod parsing;
 mod plans;
+mod server;
 mod startup;
 
 fn main() -> ExitCode {
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<String> = arguments.collect();
     let outcome = match name.as_str() {
+        "accounts" => accounts::run(&rest).map_err(|error| error.to_string()),
         "classification" => classification::run(&rest),
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: classification, detect-file, detection, forecasting, gateway, \
+            "no benchmark is named '{name}'; known: accounts, classification, detect-file, detection, forecasting, gateway, \
              logs, parsing, plans, startup"
         )),
     };

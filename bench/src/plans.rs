@@ -3,18 +3,13 @@
 //!
 //! Options: `--binary PATH` (default `target/release/opsroom`).
 
-use std::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use crate::server::{Client, Outcome, Server, api_key, show, together};
 
 /// Requests of each measurement.
 const REQUESTS: usize = 1_000;
@@ -57,7 +52,7 @@ fn measure(server: &Server, binary: &Path, folder: &Path) -> Outcome<()> {
         client.ask("/metrics/ingest", &json!({ "service_id": name(service), "csv": csv(service) }))?;
     }
     println!("{SERVICES} services x {} metrics x {HOURS} hours, plans of three metrics each", METRICS.len());
-    let unseen = together(server.port, &key, 1, SERVICES)?;
+    let unseen = plans(server.port, &key, 1, SERVICES)?;
     show("a series never seen, one at a time", unseen);
     let begun = Instant::now();
     client.ask("/forecasters/train", &json!({}))?;
@@ -71,55 +66,24 @@ fn measure(server: &Server, binary: &Path, folder: &Path) -> Outcome<()> {
     }
     let each = begun.elapsed().as_secs_f64() * 1e3 / (SERVICES * METRICS.len()) as f64;
     println!("{:<52} {each:8.1} ms", "backtest of one series, as a job");
-    show("a stored choice, one at a time", together(server.port, &key, 1, REQUESTS)?);
+    show("a stored choice, one at a time", plans(server.port, &key, 1, REQUESTS)?);
     let begun = Instant::now();
-    let times = together(server.port, &key, AT_A_TIME, REQUESTS)?;
+    let times = plans(server.port, &key, AT_A_TIME, REQUESTS)?;
     let rate = REQUESTS as f64 / begun.elapsed().as_secs_f64();
     show(&format!("a stored choice, {AT_A_TIME} at a time ({rate:.0} a second)"), times);
     Ok(())
 }
 
-fn show(what: &str, mut times: Vec<f64>) {
-    times.sort_unstable_by(f64::total_cmp);
-    let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-    println!(
-        "{what:<52} median {:7.1} ms, p99 {:7.1} ms, most {:7.1} ms, no error in {}",
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        times.len()
-    );
-}
-
 /// Milliseconds of each of so many plans, by so many clients; any answer but a plan is an error.
-fn together(port: u16, key: &str, clients: usize, requests: usize) -> Outcome<Vec<f64>> {
-    let next = AtomicUsize::new(0);
-    let work = || -> Outcome<Vec<f64>> {
-        let mut client = Client::open(port, key)?;
-        let mut times = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= requests {
-                return Ok(times);
-            }
-            let context = json!({ "context_id": "bench", "timestamp": *NOW, "service_type": "web" });
-            let body =
-                json!({ "service_id": name(at % SERVICES), "metric_names": METRICS, "context": context });
-            let begun = Instant::now();
-            let plans = client.ask("/plans/multi", &body)?;
-            times.push(begun.elapsed().as_secs_f64() * 1e3);
-            if plans["results"].as_object().map_or(0, serde_json::Map::len) != METRICS.len() {
-                return Err("an answer does not have a plan for each metric".into());
-            }
+fn plans(port: u16, key: &str, clients: usize, requests: usize) -> Outcome<Vec<f64>> {
+    together(port, key, clients, requests, |client, at| {
+        let context = json!({ "context_id": "bench", "timestamp": *NOW, "service_type": "web" });
+        let body = json!({ "service_id": name(at % SERVICES), "metric_names": METRICS, "context": context });
+        let plans = client.ask("/plans/multi", &body)?;
+        match plans["results"].as_object().map_or(0, serde_json::Map::len) {
+            all if all == METRICS.len() => Ok(()),
+            _ => Err("an answer does not have a plan for each metric".into()),
         }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(thread.join().map_err(|_| "a client panicked")??);
-        }
-        Ok(all)
     })
 }
 
@@ -148,107 +112,4 @@ fn csv(service: usize) -> String {
         ));
     }
     text
-}
-
-/// A running server, ended when dropped.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(binary: &Path, folder: &Path) -> Outcome<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(binary);
-        command.arg("--data-dir").arg(folder).args(["serve", "--port", &port.to_string()]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let server = Self { process, port };
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if begun.elapsed() > Duration::from_secs(30) {
-                return Err("the server did not start within 30 s".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let asked = Command::new("kill").arg(self.process.id().to_string()).status();
-        if asked.is_ok_and(|status| status.success()) {
-            drop(self.process.wait());
-        } else {
-            drop(self.process.kill());
-        }
-    }
-}
-
-fn api_key(binary: &Path, folder: &Path) -> Outcome<String> {
-    let mut command = Command::new(binary);
-    command.arg("--data-dir").arg(folder).args([
-        "create-api-key",
-        "--name",
-        "bench",
-        "--role",
-        "administrator",
-    ]);
-    // The port is open a moment before the command line can reach the server.
-    let begun = Instant::now();
-    let mut made = command.output()?;
-    while !made.status.success() && begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(100));
-        made = command.output()?;
-    }
-    let made: Value = serde_json::from_slice(&made.stdout)?;
-    Ok(made["key"].as_str().ok_or("no key was made")?.to_owned())
-}
-
-/// One kept connection.
-struct Client {
-    stream: BufReader<TcpStream>,
-    head: String,
-}
-
-impl Client {
-    fn open(port: u16, key: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        let head = format!(
-            "Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-        );
-        Ok(Self { stream: BufReader::new(stream), head })
-    }
-
-    /// The JSON of a 200 to this POST.
-    fn ask(&mut self, path: &str, body: &Value) -> Outcome<Value> {
-        let body = body.to_string();
-        let request =
-            format!("POST {path} HTTP/1.1\r\n{}Content-Length: {}\r\n\r\n{body}", self.head, body.len());
-        self.stream.get_mut().write_all(request.as_bytes())?;
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        let (status, mut length) = (line.clone(), 0);
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line)?;
-            let header = line.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(value) = header.strip_prefix("content-length:") {
-                length = value.trim().parse()?;
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
-        if !status.starts_with("HTTP/1.1 200") {
-            let text = String::from_utf8_lossy(&answer);
-            return Err(
-                format!("{path}: {} {}", status.trim(), text.chars().take(300).collect::<String>()).into()
-            );
-        }
-        Ok(serde_json::from_slice(&answer)?)
-    }
 }

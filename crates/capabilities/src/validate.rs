@@ -50,7 +50,8 @@ impl Inputs {
         whole_numbers(&mut input, 0)?;
         let validator = self.validator(operation)?;
         if operation.detail_errors {
-            let errors: Vec<FieldError> = validator.iter_errors(&input).take(MOST).map(field_error).collect();
+            let errors: Vec<FieldError> =
+                validator.iter_errors(&input).take(MOST).map(|error| field_error(operation, error)).collect();
             if !errors.is_empty() {
                 return Err(FieldErrors(errors).into());
             }
@@ -113,7 +114,7 @@ fn words<'a>(operation: &'a Operation, error: &jsonschema::ValidationError<'_>) 
 }
 
 /// A complaint of the schema in the words of the older contracts.
-fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
+fn field_error(operation: &Operation, error: jsonschema::ValidationError<'_>) -> FieldError {
     let mut path: Vec<String> =
         error.instance_path().to_string().split('/').skip(1).map(str::to_owned).collect();
     let message = error.masked_with("the value").to_string();
@@ -124,6 +125,11 @@ fn field_error(error: jsonschema::ValidationError<'_>) -> FieldError {
         }
         ValidationErrorKind::Type { .. } => ("type_error", message),
         ValidationErrorKind::Enum { options } => ("literal_error", format!("it must be one of {options}")),
+        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }
+            if !words(operation, &error).is_empty() =>
+        {
+            ("literal_error", format!("it must be one of `{}`", words(operation, &error).join("`, `")))
+        }
         ValidationErrorKind::Minimum { .. } => ("greater_than_equal", message),
         ValidationErrorKind::Maximum { .. } => ("less_than_equal", message),
         ValidationErrorKind::MinLength { .. } => ("string_too_short", message),

@@ -164,7 +164,7 @@ impl Choice {
         policy: &Policy,
     ) -> Result<Self, ForecastError> {
         let backtest = super::backtest::run(series, engines, plan)?;
-        Ok(Self::from_backtest(&backtest, series.len(), policy))
+        Ok(Self::from_backtest(&backtest, series.observed(), policy))
     }
 
     /// Forecasts the hours after a series. An engine of the choice that is missing or cannot be

@@ -137,10 +137,10 @@ pub enum MetricKind {
     Count,
 }
 
-/// The kind of a metric by its name; what is not known as a ratio is a count.
+/// The kind of a metric by its name without labels; what is not known as a ratio is a count.
 #[must_use]
 pub fn metric_kind(metric: &str) -> MetricKind {
-    match metric {
+    match metric.split('{').next().unwrap_or_default() {
         "avg_cpu" | "avg_memory" | "cpu_utilization" | "memory_utilization" => MetricKind::Ratio,
         _ => MetricKind::Count,
     }
@@ -207,20 +207,23 @@ fn by_users(base: f64, share: f64) -> (f64, f64) {
     (base, share * base)
 }
 
-/// Bounds between the flavors of an hourly plan, and their hourly prices.
+/// Bounds between the flavors of an hourly plan, their names and their hourly prices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HourlyRules {
     /// Up to this value an hour needs `small` (`HOURLY_FLAVOR_SMALL_MAX`).
     pub small_max: f64,
     /// Up to this value an hour needs `medium` (`HOURLY_FLAVOR_MEDIUM_MAX`).
     pub medium_max: f64,
-    /// US dollars an hour of small, medium and large.
+    /// Names of the three.
+    pub names: [String; 3],
+    /// US dollars an hour of each.
     pub hourly_usd: [f64; 3],
 }
 
 impl Default for HourlyRules {
     fn default() -> Self {
-        Self { small_max: 300.0, medium_max: 900.0, hourly_usd: [0.05, 0.117, 0.229] }
+        let names = ["small", "medium", "large"].map(str::to_owned);
+        Self { small_max: 300.0, medium_max: 900.0, names, hourly_usd: [0.05, 0.117, 0.229] }
     }
 }
 
@@ -233,7 +236,7 @@ pub struct HourlyFlavor {
     pub predicted_value: f64,
     /// Share of the 24 hours that are not above this one, in per cent.
     pub percentile: f64,
-    /// `small`, `medium` or `large`.
+    /// One of the three.
     pub recommended_flavor: String,
     /// US dollars for the hour.
     pub hourly_cost: f64,
@@ -264,7 +267,7 @@ pub fn hourly_plan(values: &[f64], rules: &HourlyRules) -> (Vec<HourlyFlavor>, B
             hour_index,
             predicted_value: *value,
             percentile: 100.0 * below as f64 / values.len() as f64,
-            recommended_flavor: ["small", "medium", "large"][size].to_owned(),
+            recommended_flavor: rules.names[size].clone(),
             hourly_cost: rules.hourly_usd[size],
         }
     };

@@ -15,7 +15,7 @@ use opsroom_analytics::forecast::clean::Reading;
 
 /// How far a value lies beyond everything of the week before, to count as a spike: a day's usual shape
 /// has hours far from the median, too.
-const BEYOND: f64 = 1.5;
+pub const BEYOND: f64 = 1.5;
 /// What arrives is checked when it is not older than this, in seconds.
 const FRESH_SECONDS: i64 = 2 * 86_400;
 

@@ -149,6 +149,18 @@ pub struct Subject {
     pub notes: Vec<String>,
 }
 
+/// Refuses a name of a service or a metric that no series can have.
+///
+/// # Errors
+/// `Invalid` with the field.
+pub fn check_name(field: &str, name: &str) -> Result<()> {
+    if name.chars().any(char::is_control) {
+        let want = "a name has no control characters";
+        return Err(FieldErrors(vec![FieldError::new(field, "value_error", want)]).into());
+    }
+    Ok(())
+}
+
 /// Understands a request.
 ///
 /// # Errors
@@ -188,6 +200,7 @@ pub fn understand(
         return Err(FieldErrors(errors).into());
     }
     let service = by_id.clone().or(by_url).unwrap_or_default();
+    check_name(if by_id.is_some() { "service_id" } else { "github_url" }, &service)?;
     let made = digest(&[&service, &now.to_string(), &format!("{context:?}")]);
     Ok(Subject {
         context_id: context.context_id.clone().unwrap_or(made),

@@ -75,6 +75,13 @@ pub fn history(metric: &str, readings: &[Reading], now: i64) -> History {
     }
     match clean(readings, kind, Some(now)) {
         Ok((series, cleaning)) => {
+            if kind == Kind::Gauge && cleaning.used > 2 * series.observed() {
+                notes.push(format!(
+                    "an hour is the mean of its readings ({} in {} hours): store sums of an hour where that is not meant",
+                    cleaning.used,
+                    series.observed()
+                ));
+            }
             let behind = now.div_euclid(3600) + 1 - series.end();
             History { series: Some(series), cleaning, behind, notes }
         }
@@ -116,6 +123,9 @@ pub fn forecast(
         return Made { choice: Some(choice), forecast };
     }
     let reason = match &history.series {
+        None if history.cleaning.read > 0 => {
+            format!("none of the {} readings of {metric} has a value that can be used", history.cleaning.read)
+        }
         None => format!("there is no history of {metric}"),
         Some(_) => format!("the history of {metric} ends {lead} hours ago, which is too long"),
     };

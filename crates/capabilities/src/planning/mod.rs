@@ -36,6 +36,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_advice;
+#[cfg(test)]
 mod tests_series;
 mod training;
 mod upkeep;
@@ -260,6 +262,7 @@ impl Planning {
 
     /// What is known of a series and the hours ahead of it: as kept, when nothing has changed since.
     async fn forecast(&self, team: &str, key: &SeriesKey, subject: &Subject) -> Result<Arc<Outlook>> {
+        context::check_name("metric_name", &key.metric)?;
         let model = self.model(team).await?;
         let of = Of::new(team, key, subject.now, model.as_ref().map(|(at, _)| *at));
         let version = match &self.source {

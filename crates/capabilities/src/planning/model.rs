@@ -178,11 +178,13 @@ pub struct Plans {
     pub results: BTreeMap<String, Plan>,
     /// When the plans count from.
     pub generated_at: String,
-    /// The flavor that holds every metric for which there is an advice; null when there is none.
+    /// The flavor whose instances hold every metric for which there is an advice at once; null when there is none.
     pub recommended_flavor: Option<String>,
+    /// How many instances of it.
+    pub replicas: Option<u32>,
     /// What it costs a day, in US dollars.
     pub expected_cost_per_day: Option<f64>,
-    /// The metric that decided.
+    /// The metric that fills them most.
     pub driver: Option<String>,
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use opsroom_analytics::forecast::contract::{HourlyRules, hourly_plan};
+use opsroom_analytics::forecast::contract::{HourlyRules, MetricKind, hourly_plan, metric_kind};
 use opsroom_core::fields::{FieldError, FieldErrors};
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::advice::WhatIf;
-use super::context::{PlanContext, Subject, understand};
+use super::advice::{self, Chosen, Need, WhatIf};
+use super::context::{PlanContext, Subject, check_name, understand};
 use super::model::{HourlyPlan, Plan, PlannedHour, Plans};
 use super::store::SeriesRow;
 use super::{Planning, moment};
@@ -122,18 +122,55 @@ pub(super) async fn create_plans(service: Planning, call: Call, input: CreatePla
         let plan = service.plan(&call, &subject, &metric, &what_if).await?;
         results.insert(metric, plan);
     }
-    // What holds the most expensive need holds the others: flavors grow in all their sizes together.
-    let advised = results.iter().filter(|(_, plan)| plan.recommendation.given);
-    let most = advised.max_by(|a, b| a.1.expected_cost_per_day.total_cmp(&b.1.expected_cost_per_day));
-    let most = most
-        .map(|(metric, plan)| (metric.clone(), plan.recommended_flavor.clone(), plan.expected_cost_per_day));
+    let joint = together(&service, &subject, &what_if, &results);
     Ok(Plans {
         generated_at: moment::show(subject.now),
-        recommended_flavor: most.as_ref().map(|most| most.1.clone()),
-        expected_cost_per_day: most.as_ref().map(|most| most.2),
-        driver: most.map(|most| most.0),
+        recommended_flavor: joint.as_ref().map(|(chosen, _)| chosen.flavor.name.clone()),
+        replicas: joint.as_ref().map(|(chosen, _)| chosen.replicas),
+        expected_cost_per_day: joint.as_ref().map(|(chosen, _)| chosen.daily_usd),
+        driver: joint.and_then(|(_, driver)| driver),
         results,
     })
+}
+
+/// What holds all metrics for which there is an advice at once, and the one that fills it most.
+fn together<'a>(
+    service: &'a Planning,
+    subject: &Subject,
+    what_if: &WhatIf,
+    plans: &BTreeMap<String, Plan>,
+) -> Option<(Chosen<'a>, Option<String>)> {
+    let users = what_if.users.unwrap_or(1.0);
+    let need = |(metric, plan): (&'_ String, &'_ Plan)| {
+        let advice = Some(&plan.recommendation).filter(|advice| advice.given)?;
+        Some((metric.clone(), advice.limit? * users * (1.0 + advice.headroom)))
+    };
+    let needs: Vec<(String, f64)> = plans.iter().filter_map(need).collect();
+    let asked: Vec<Need<'_>> =
+        needs.iter().map(|(metric, amount)| Need { metric, amount: *amount }).collect();
+    let chosen = (!asked.is_empty())
+        .then(|| advice::hold(&asked, subject, what_if.flavor.as_deref(), &service.config.flavors))?
+        .ok()?;
+    let driver = chosen.fullest.map(|(at, _)| needs[at].0.clone());
+    Some((chosen, driver))
+}
+
+/// The older system's bounds between three sizes, with the names and prices of the list. A share has bounds of
+/// its own.
+fn hourly_rules(service: &Planning, metric: &str) -> HourlyRules {
+    let flavors = &service.config.flavors;
+    let three = ["small", "medium", "large"].map(|name| flavors.iter().find(|flavor| flavor.name == name));
+    let of = |at: usize| three[at].or(flavors.get(at)).or(flavors.last());
+    let (small_max, medium_max) = match metric_kind(metric) {
+        MetricKind::Ratio => (0.7, 0.9),
+        MetricKind::Count => (service.config.hourly_small_max, service.config.hourly_medium_max),
+    };
+    HourlyRules {
+        small_max,
+        medium_max,
+        names: [0, 1, 2].map(|at| of(at).map(|flavor| flavor.name.clone()).unwrap_or_default()),
+        hourly_usd: [0, 1, 2].map(|at| of(at).map_or(0.0, |flavor| flavor.hourly_usd)),
+    }
 }
 
 pub(super) async fn create_hourly_plan(
@@ -150,11 +187,7 @@ pub(super) async fn create_hourly_plan(
         )));
     }
     let values: Vec<f64> = plan.prediction.predictions.iter().map(|hour| hour.value).collect();
-    let rules = HourlyRules {
-        small_max: service.config.hourly_small_max,
-        medium_max: service.config.hourly_medium_max,
-        ..HourlyRules::default()
-    };
+    let rules = hourly_rules(&service, &input.metric_name);
     let (hours, breakpoints, total_expected_cost_24h) = hourly_plan(&values, &rules);
     let planned = hours.into_iter().zip(&plan.prediction.predictions).map(|(hour, predicted)| PlannedHour {
         hour_index: hour.hour_index,
@@ -230,6 +263,9 @@ pub struct StoredSeries {
 }
 
 pub(super) async fn list_series(service: Planning, call: Call, input: ListSeries) -> Result<SeriesList> {
+    if let Some(name) = &input.service_id {
+        check_name("service_id", name)?;
+    }
     let limit = input.limit.clamp(1, 1000);
     let team = super::team(&call.caller);
     let mut rows = service.store.series(&team, input.service_id.as_deref(), limit + 1).await?;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use opsroom_analytics::forecast::anomaly::{check_history, robust_z, z_score};
 use opsroom_analytics::forecast::choice::Choice;
-use opsroom_analytics::forecast::contract::{apply_policy, metric_kind, route, wants_learnt};
+use opsroom_analytics::forecast::contract::{MetricKind, apply_policy, metric_kind, route, wants_learnt};
 use opsroom_analytics::forecast::series::Series;
 use opsroom_analytics::forecast::{DAY, WEEK};
 
 use super::advice::{self, Question, WhatIf};
-use super::alarm::counts;
+use super::alarm::{BEYOND, counts};
 use super::config::PlanningConfig;
 use super::context::Subject;
 use super::forecaster::{History, Made};
@@ -42,7 +42,10 @@ pub struct Ingredients<'a> {
 pub fn make(it: &Ingredients<'_>) -> Plan {
     let made = it.made;
     let weight = it.subject.context.weight;
-    let policy = |values: &[f64]| apply_policy(values, weight, metric_kind(it.metric));
+    let percent = it.history.series.as_ref().and_then(|series| advice::in_percent(it.metric, series));
+    // What lies above 1 as a whole is no share: cut at 1 it would be a full machine for ever.
+    let kind = if percent.is_some() { MetricKind::Count } else { metric_kind(it.metric) };
+    let policy = |values: &[f64]| apply_policy(values, weight, kind);
     let values = policy(&made.forecast.mean);
     let bounds = made.forecast.intervals.as_ref().map(|intervals| {
         [&intervals.lower80, &intervals.upper80, &intervals.lower95, &intervals.upper95]
@@ -189,6 +192,8 @@ fn judge(series: Option<&Series>, values: &[f64], threshold: f64) -> Anomaly {
             finding
         }));
     }
-    let abnormal = score.anomaly_detected || findings.iter().any(|finding| finding.found);
+    // A peak of every night is many deviations from the mean, and as usual as the rest.
+    let beyond = most(values) > BEYOND * most(&last).max(0.0);
+    let abnormal = score.anomaly_detected && beyond || findings.iter().any(|finding| finding.found);
     Anomaly { abnormal, score, findings }
 }

@@ -12,7 +12,7 @@ use opsroom_core::{Call, Error, Result, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::context::Moment;
+use super::context::{Moment, check_name};
 use super::model::{BacktestShown, HistoryUsed};
 use super::sources::Query;
 use super::store::SeriesKey;
@@ -153,6 +153,8 @@ pub(super) async fn backtest_forecaster(
     let name = input.service_id.or(input.github_url);
     let name =
         name.ok_or_else(|| Error::invalid("service_id: name the service, or give github_url in its place"))?;
+    check_name("service_id", &name)?;
+    check_name("metric_name", &input.metric_name)?;
     let now = match &input.timestamp {
         None => service.clock.now().0.div_euclid(1_000_000),
         Some(time) => time.seconds().ok_or_else(|| Error::invalid("timestamp: it is an ISO 8601 time"))?,
@@ -171,7 +173,7 @@ pub(super) async fn backtest_forecaster(
             history.series.as_ref().ok_or_else(|| Error::not_found("there is no history of this metric"))?;
         let plan = Origins { origins, ..Origins::default() };
         let backtest = backtest::run(series, &engines, &plan).map_err(invalid)?;
-        let choice = Choice::from_backtest(&backtest, series.len(), &Policy::default());
+        let choice = Choice::from_backtest(&backtest, series.observed(), &Policy::default());
         Ok((history, choice))
     })
     .await?;
