@@ -268,8 +268,8 @@ async fn token(
 ) -> Response {
     let answer = async {
         let given = form(&server, &headers, body).await?;
-        let basic = basic(&headers)?;
-        let shown = shown(&given, basic.as_ref())?;
+        let basic = basic(&headers).map_err(|refused| *refused)?;
+        let shown = shown(&given, basic.as_ref()).map_err(|refused| *refused)?;
         server.room.oauth.token(&pages::anonymous(&peer), shown, &given).await.map_err(told)
     };
     answer.await.map_or_else(|refused| refused, |value| Json(value).into_response())
@@ -283,8 +283,8 @@ async fn revoke(
 ) -> Response {
     let answer = async {
         let given = form(&server, &headers, body).await?;
-        let basic = basic(&headers)?;
-        let shown = shown(&given, basic.as_ref())?;
+        let basic = basic(&headers).map_err(|refused| *refused)?;
+        let shown = shown(&given, basic.as_ref()).map_err(|refused| *refused)?;
         server.room.oauth.revoke(&pages::anonymous(&peer), shown, &given).await.map_err(told)
     };
     answer.await.map_or_else(|refused| refused, |()| Json(json!({})).into_response())
@@ -297,7 +297,7 @@ async fn register(
     body: Body,
 ) -> Response {
     let answer = async {
-        need(&headers, "application/json")?;
+        need(&headers, "application/json").map_err(|refused| *refused)?;
         let bytes = rest::bytes_within(&server, &headers, body, rest::STRANGERS_BODY).await;
         let bytes = bytes.map_err(IntoResponse::into_response)?;
         let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|_| {
@@ -316,29 +316,29 @@ fn parameters(text: &str) -> Parameters {
 }
 
 async fn form(server: &Server, headers: &HeaderMap, body: Body) -> Result<Parameters, Response> {
-    need(headers, "application/x-www-form-urlencoded")?;
+    need(headers, "application/x-www-form-urlencoded").map_err(|refused| *refused)?;
     let bytes = rest::bytes_within(server, headers, body, rest::STRANGERS_BODY).await;
     let bytes = bytes.map_err(IntoResponse::into_response)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| told(Denied::request("the form is not UTF-8")))?;
     Ok(parameters(text))
 }
 
-fn need(headers: &HeaderMap, kind: &str) -> Result<(), Response> {
+fn need(headers: &HeaderMap, kind: &str) -> Result<(), Box<Response>> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind) {
         return Ok(());
     }
     let body = json!({ "error": "invalid_request", "error_description": format!("send {kind}") });
-    Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(body)).into_response())
+    Err(Box::new((StatusCode::UNSUPPORTED_MEDIA_TYPE, Json(body)).into_response()))
 }
 
-fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Response> {
+fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Box<Response>> {
     let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let parsed = header.to_str().ok().and_then(model::basic);
-    parsed.map(Some).ok_or_else(|| told(Denied::client()))
+    parsed.map(Some).ok_or_else(|| Box::new(told(Denied::client())))
 }
 
-fn shown<'a>(given: &'a Parameters, basic: Option<&'a (String, String)>) -> Result<Shown<'a>, Response> {
+fn shown<'a>(given: &'a Parameters, basic: Option<&'a (String, String)>) -> Result<Shown<'a>, Box<Response>> {
     let client_id = given.get("client_id");
     match basic {
         Some((id, secret))
@@ -346,10 +346,10 @@ fn shown<'a>(given: &'a Parameters, basic: Option<&'a (String, String)>) -> Resu
         {
             Ok(Shown { client_id: id, secret: Some(secret), basic: true })
         }
-        Some(_) => Err(told(Denied::request("the client shows who it is in two ways"))),
+        Some(_) => Err(Box::new(told(Denied::request("the client shows who it is in two ways")))),
         None => {
             let client_id =
-                client_id.ok_or_else(|| told(Denied::request("the request names no client_id")))?;
+                client_id.ok_or_else(|| Box::new(told(Denied::request("the request names no client_id"))))?;
             Ok(Shown { client_id, secret: given.get("client_secret"), basic: false })
         }
     }
