@@ -83,10 +83,10 @@ fn measure(options: &Options, folder: &Path) -> Result<(), String> {
 }
 
 /// One run of the whole process.
-struct Run {
-    wall: Duration,
-    cpu_seconds: f64,
-    peak_bytes: u64,
+pub struct Run {
+    pub wall: Duration,
+    pub cpu_seconds: f64,
+    pub peak_bytes: u64,
     answer: Vec<u8>,
 }
 
@@ -102,7 +102,8 @@ impl Run {
     }
 }
 
-fn detect(program: &Path, before: &[&str], log: &Path) -> Result<Run, String> {
+/// Runs `opsroom detect`.
+pub fn detect(program: &Path, before: &[&str], log: &Path) -> Result<Run, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", program.display());
     let started = Instant::now();
     let mut child = Command::new(program)
@@ -136,13 +137,15 @@ fn detect(program: &Path, before: &[&str], log: &Path) -> Result<Run, String> {
     Ok(Run { wall, cpu_seconds, peak_bytes, answer })
 }
 
-fn peak(process: &Path) -> Option<u64> {
+/// The most resident bytes that a process had.
+pub fn peak(process: &Path) -> Option<u64> {
     let status = std::fs::read_to_string(process.join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-fn processor_time(process: &Path) -> Option<f64> {
+/// The seconds of processor time that a process took.
+pub fn processor_time(process: &Path) -> Option<f64> {
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     // The name in parentheses may hold blanks; the fields after it are numbered from 3.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -151,7 +154,7 @@ fn processor_time(process: &Path) -> Option<f64> {
 }
 
 /// Where the fault stands in the answer.
-fn found(answer: &[u8], leaking: &[String]) -> String {
+pub fn found(answer: &[u8], leaking: &[String]) -> String {
     let answer: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
     let anomalies = answer["anomalies"].as_array().cloned().unwrap_or_default();
     let place = anomalies.iter().position(|one| leaking.iter().any(|id| one["key"] == id.as_str()));

@@ -1,9 +1,11 @@
 //! Segments of log lines: how fast lines become one, how small they get, and how fast they are searched,
 //! beside `zstd -3`, ripgrep where it is installed, and ClickHouse (chdb) on the same lines.
 //!
-//! `logs [MEGABYTES] [LOGHUB_FOLDER] [--no-peers]`. Lines are those of the ten systems of loghub 2k with every word that
-//! has a digit drawn anew, behind a time that goes on. Times of packing are processor time of one core.
+//! `logs [MEGABYTES] [LOGHUB_FOLDER] [--no-peers]`. Lines are those of the ten systems of loghub 2k without their
+//! times and with every word that has a digit drawn anew, behind a time that goes on, a host and a process.
+//! Times of packing are processor time of one core.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,11 @@ const REGEXES: [&str; 5] = [
 
 /// Tokens that are looked for, and how often each is in the lines.
 const TOKENS: (usize, usize) = (20, 10);
+/// What stands behind the time: a level by the line, one of so many hosts and processes.
+const LEVELS: [&str; 4] = ["INFO", "WARN", "DEBUG", "ERROR"];
+const LEVEL_OF: [usize; 8] = [0, 0, 0, 0, 0, 1, 2, 3];
+const HOSTS: u64 = 40;
+const PROCESSES: u64 = 60;
 /// Bytes of a batch that is written at once, as a sender sends it.
 const BATCH: usize = 1 << 20;
 
@@ -39,10 +46,10 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let megabytes: usize = plain.next().map_or(Ok(512), |text| text.parse()).map_err(|e| format!("{e}"))?;
     let folder = plain.next().map_or("shared/data/logs/loghub_2k", String::as_str);
     let systems = corpus::load(Path::new(folder))?;
-    let lines: Vec<(&[u8], &[u8])> = systems
+    let lines: Vec<Vec<u8>> = systems
         .iter()
-        .flat_map(|system| system.raw.iter().zip(&system.messages))
-        .map(|(raw, message)| (raw.as_slice(), message.as_slice()))
+        .flat_map(|system| system.heads.iter().zip(&system.messages))
+        .map(|(head, message)| [head.as_slice(), message].concat())
         .collect();
     let raw_file = std::env::temp_dir().join(format!("opsroom-bench-{}.log", std::process::id()));
     let bench = Bench { lines, megabytes, raw_file };
@@ -51,8 +58,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     outcome
 }
 
-struct Bench<'a> {
-    lines: Vec<(&'a [u8], &'a [u8])>,
+struct Bench {
+    lines: Vec<Vec<u8>>,
     megabytes: usize,
     /// Where the lines lie as text, for those who search them so.
     raw_file: PathBuf,
@@ -70,7 +77,7 @@ struct Cost {
     packing: f64,
 }
 
-impl Bench<'_> {
+impl Bench {
     fn run(&self, peers: bool) -> Result<(), String> {
         let mut dice = Dice(42);
         let tokens: Vec<String> = (0..TOKENS.0).map(|_| token(&mut dice)).collect();
@@ -94,6 +101,12 @@ impl Bench<'_> {
             cost.raw as f64 / cost.packed as f64,
             cost.packed as f64 / cost.zstd as f64,
             cost.raw as f64 / cost.zstd as f64
+        );
+        let chance = chance(&self.lines);
+        println!(
+            "  a line carries {chance:.2} bytes of chance: no code gets below 1/{:.1}; we take {:.2}",
+            cost.raw as f64 / cost.rows as f64 / chance,
+            cost.packed as f64 / cost.rows as f64
         );
         self.search(&segments, &tokens)?;
         if peers { self.chdb(&tokens) } else { Ok(()) }
@@ -170,10 +183,10 @@ impl Bench<'_> {
     fn ripgrep(&self, arguments: &[&str]) -> Option<(usize, f64)> {
         let search = || Command::new("rg").args(arguments).arg(&self.raw_file).output();
         search().ok()?;
-        let start = Instant::now();
-        let output = search().ok()?;
-        let millis = start.elapsed().as_secs_f64() * 1e3;
-        Some((String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0), millis))
+        Some(best(|| {
+            let output = search().map(|output| output.stdout).unwrap_or_default();
+            String::from_utf8_lossy(&output).trim().parse().unwrap_or(0)
+        }))
     }
 
     /// ClickHouse in process, from PyPI, on the same lines.
@@ -226,15 +239,25 @@ fn median(found: &[(usize, f64)]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// How many rows meet a condition, and the milliseconds that it takes when it is looked for again.
+/// How often each search is tried: the best try counts, as others use the machine too.
+const TRIES: usize = 7;
+
+/// How many rows meet a condition, and the milliseconds of the best try.
 fn timed(segments: &[Segment], test: &Test) -> (usize, f64) {
     let find = || -> usize {
         segments.par_iter().map(|s| s.find(test, i64::MIN..i64::MAX).map_or(0, |hits| hits.count())).sum()
     };
-    find();
-    let start = Instant::now();
-    let count = find();
-    (count, start.elapsed().as_secs_f64() * 1e3)
+    best(find)
+}
+
+fn best(find: impl Fn() -> usize) -> (usize, f64) {
+    let (mut count, mut millis) = (0, f64::INFINITY);
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        count = find();
+        millis = millis.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    (count, millis)
 }
 
 /// A number that no line has but those that it is planted into.
@@ -258,20 +281,20 @@ fn plant(out: &mut Vec<u8>, from: usize, token: &str) -> bool {
 }
 
 /// Lines with their variables drawn anew, behind a time that goes on; each of `tokens` is in one of them.
-fn made(lines: &[(&[u8], &[u8])], dice: &mut Dice, time: &mut i64, bytes: usize, tokens: &[&str]) -> Vec<u8> {
-    const LEVELS: [&str; 8] = ["INFO", "INFO", "INFO", "INFO", "INFO", "WARN", "DEBUG", "ERROR"];
+fn made(lines: &[Vec<u8>], dice: &mut Dice, time: &mut i64, bytes: usize, tokens: &[&str]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 4096);
     let mut waiting = tokens.iter().enumerate().peekable();
     while out.len() < bytes || waiting.peek().is_some() {
         *time += dice.roll(2_000) as i64;
         let at = jiff_text(*time);
         let which = dice.roll(lines.len() as u64);
-        let level = LEVELS[(which % 8) as usize];
+        let level = LEVELS[LEVEL_OF[(which % 8) as usize]];
         out.extend_from_slice(
-            format!("{at} {level} host-{:02} worker[{}]: ", dice.roll(40), 1_000 + dice.roll(60)).as_bytes(),
+            format!("{at} {level} host-{:02} worker[{}]: ", dice.roll(HOSTS), 1_000 + dice.roll(PROCESSES))
+                .as_bytes(),
         );
         let from = out.len();
-        redraw(lines[which as usize].1, dice, &mut out);
+        redraw(&lines[which as usize], dice, &mut out);
         if let Some((at, token)) = waiting.peek()
             && from >= bytes / tokens.len() * at
             && plant(&mut out, from, token)
@@ -297,21 +320,48 @@ fn jiff_text(micros: i64) -> String {
 }
 
 fn redraw(message: &[u8], dice: &mut Dice, out: &mut Vec<u8>) {
+    redraw_with(message, &mut |sides| dice.roll(sides), out);
+}
+
+fn redraw_with(message: &[u8], roll: &mut dyn FnMut(u64) -> u64, out: &mut Vec<u8>) {
     for word in message.split_inclusive(|b| !b.is_ascii_alphanumeric()) {
         let hex =
             word.iter().filter(|b| b.is_ascii_alphanumeric()).all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let has_digit = word.iter().any(u8::is_ascii_digit);
         for (at, &byte) in word.iter().enumerate() {
             out.push(match byte {
-                b'0'..=b'9' if at == 0 && word.len() > 2 => b'1' + dice.roll(9) as u8,
-                b'0'..=b'9' => b'0' + dice.roll(10) as u8,
-                b'a'..=b'f' if hex && has_digit && word.len() >= 6 => {
-                    b"0123456789abcdef"[dice.roll(16) as usize]
-                }
+                b'0'..=b'9' if at == 0 && word.len() > 2 => b'1' + roll(9) as u8,
+                b'0'..=b'9' => b'0' + roll(10) as u8,
+                b'a'..=b'f' if hex && has_digit && word.len() >= 6 => b"0123456789abcdef"[roll(16) as usize],
                 other => other,
             });
         }
     }
+}
+
+/// The bytes of a line that nothing else tells: what was drawn, and which line it is (Shannon's entropy).
+fn chance(lines: &[Vec<u8>]) -> f64 {
+    let mut kinds: HashMap<(Vec<u8>, usize), f64> = HashMap::new();
+    let mut bits = 0.0;
+    for (which, line) in lines.iter().enumerate() {
+        // With a die that always shows its least face, lines of a kind become the same.
+        let (mut kind, mut drawn) = (Vec::new(), 0.0);
+        redraw_with(
+            line,
+            &mut |sides| {
+                drawn += (sides as f64).log2();
+                0
+            },
+            &mut kind,
+        );
+        bits += drawn;
+        *kinds.entry((kind, LEVEL_OF[which % 8])).or_default() += 1.0;
+    }
+    let all = lines.len() as f64;
+    let kind: f64 = kinds.values().map(|count| -count / all * (count / all).log2()).sum();
+    // Steps of 0 to 1,999 microseconds, of which milliseconds are seen: about 0, 1 or 2, at .25, .5 and .25.
+    let header = (HOSTS as f64 * PROCESSES as f64).log2() + 1.5;
+    (bits / all + kind + header) / 8.0
 }
 
 /// A small generator: the same lines on every machine.

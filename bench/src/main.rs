@@ -11,6 +11,7 @@ mod detection;
 mod forecasting;
 mod gateway;
 mod logs;
+mod logs_served;
 mod parsing;
 mod plans;
 mod server;
@@ -27,13 +28,14 @@ fn main() -> ExitCode {
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
         "forecasting" => forecasting::run(&rest).map_err(|error| error.to_string()),
         "logs" => logs::run(&rest),
+        "logs-served" => logs_served::run(&rest).map_err(|error| error.to_string()),
         "gateway" => gateway::run(&rest).map_err(|error| error.to_string()),
         "parsing" => parsing::run(&rest),
         "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
             "no benchmark is named '{name}'; known: accounts, classification, detect-file, detection, forecasting, gateway, \
-             logs, parsing, plans, startup"
+             logs, logs-served, parsing, plans, startup"
         )),
     };
     match outcome {

@@ -22,9 +22,15 @@ pub struct Server {
 impl Server {
     /// Starts it with a data folder.
     pub fn start(binary: &Path, folder: &Path) -> Outcome<Self> {
+        Self::start_with(binary, folder, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with(binary: &Path, folder: &Path, environment: &[(&str, &str)]) -> Outcome<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(binary);
         command.arg("--data-dir").arg(folder).args(["serve", "--port", &port.to_string()]);
+        command.envs(environment.iter().copied());
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let server = Self { process, port };
         let begun = Instant::now();

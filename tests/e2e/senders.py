@@ -25,6 +25,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def certificates(folder):
+    """An authority and what it signed, as PEM files: `ca`, `server` and `client`, and their keys."""
+    # Without the machine's own configuration, which makes of every certificate one of an authority.
+    (folder / "openssl.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
+    openssl = ["openssl", "req", "-config", folder / "openssl.cnf", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    openssl += ["-pkeyopt", "ec_paramgen_curve:P-256"]
+    ca = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
+    for name, more in (
+        ("ca", ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign"]),
+        ("server", [*ca, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]),
+        ("client", [*ca, "-addext", "extendedKeyUsage=clientAuth"]),
+    ):
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem", "-subj", f"/CN={name}"]
+        subprocess.run([*openssl, *files, *more], check=True, capture_output=True)
+
+
 class Process:
     """A process with a folder of its own, that answers on a port of this machine before the test goes on."""
 
@@ -107,11 +123,19 @@ class Azurite(Process):
 
 
 class Rsyslog(Process):
-    """rsyslog that takes what `logger` writes to a socket and sends it on over TCP."""
+    """rsyslog that takes what `logger` writes to a socket and sends it on over TCP, or over TLS with the files of
+    `certificates`."""
 
-    def __init__(self, to, config=""):
+    def __init__(self, to, config="", tls=None):
         self.to = to
         self.config = config
+        self.tls = ""
+        if tls:
+            self.config += (
+                f'\nglobal(DefaultNetstreamDriver="gtls" DefaultNetstreamDriverCAFile="{tls}/ca.pem" '
+                f'DefaultNetstreamDriverCertFile="{tls}/client.pem" DefaultNetstreamDriverKeyFile="{tls}/client.key")'
+            )
+            self.tls = ' StreamDriver="gtls" StreamDriverMode="1" StreamDriverAuthMode="x509/certvalid"'
 
     def begin(self):
         self.socket = self.folder / "socket"
@@ -121,7 +145,7 @@ class Rsyslog(Process):
             'module(load="imuxsock" SysSock.Use="off")\n'
             f'input(type="imuxsock" Socket="{self.socket}")\n'
             f'action(type="omfwd" Target="127.0.0.1" Port="{self.to}" Protocol="tcp" TCP_Framing="octet-counted" '
-            'Template="RSYSLOG_SyslogProtocol23Format" action.resumeRetryCount="-1" action.resumeInterval="1")\n'
+            f'Template="RSYSLOG_SyslogProtocol23Format" action.resumeRetryCount="-1" action.resumeInterval="1"{self.tls})\n'
         )
         program = shutil.which("rsyslogd", path=os.environ["PATH"] + ":/usr/sbin")
         return [program, "-n", "-f", str(config), "-i", str(self.folder / "pid")]

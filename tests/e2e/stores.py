@@ -1,9 +1,11 @@
 """A server that speaks COS's XML: it checks signatures, pages its lists, gives ranges and checksums, and can
 be told to misbehave. It stands for Tencent's servers, which a test cannot reach."""
 
+import bisect
 import email.utils
 import hashlib
 import hmac
+import itertools
 import threading
 import time
 import urllib.parse
@@ -38,6 +40,9 @@ class Cos:
         self.archived = set()
         self.busy = 0  # requests that are answered 503 first
         self.skewed = False
+        self.after_cut = {}  # by key: what it is once its connection broke; None when it is gone
+        self.circles = False  # a list that never ends
+        self.sorted = []
         self.page = 1000
 
     def __enter__(self):
@@ -48,6 +53,9 @@ class Cos:
 
             def do_GET(self):
                 cos.answer(self)
+
+            def do_PUT(self):
+                cos.take(self)
 
             def log_message(self, *_):
                 pass
@@ -84,6 +92,17 @@ class Cos:
             return self.refuse(request, 403, "InvalidObjectState", "The object is archived.")
         self.give(request, key)
 
+    def take(self, request):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(request.path).path)
+        data = request.rfile.read(int(request.headers["Content-Length"]))
+        if not self.is_signed(request, path, {}):
+            return self.refuse(request, 403, "SignatureDoesNotMatch", "The signature does not match.")
+        if path[1:] in self.objects and request.headers.get("x-cos-forbid-overwrite") == "true":
+            return self.refuse(request, 409, "FileAlreadyExists", "The object is there already.")
+        self.objects[path[1:]] = data
+        checksum = crc64(data) ^ (1 if path[1:] in self.wrong_checksum else 0)
+        self.send(request, 200, b"", {"x-cos-hash-crc64ecma": str(checksum)})
+
     def is_signed(self, request, path, query):
         """By the documented way, written down a second time."""
         parts = dict(part.split("=", 1) for part in request.headers.get("Authorization", "").split("&") if "=" in part)
@@ -102,8 +121,12 @@ class Cos:
         return hmac.compare_digest(signature, parts["q-signature"])
 
     def list(self, request, query):
-        keys = sorted(key for key in self.objects if key.startswith(query.get("prefix", "")) and key > query.get("marker", ""))
-        page, rest = keys[: self.page], keys[self.page :]
+        if len(self.sorted) != len(self.objects):
+            self.sorted = sorted(self.objects)
+        prefix, marker = query.get("prefix", ""), "" if self.circles else query.get("marker", "")
+        at = bisect.bisect_right(self.sorted, marker)
+        keys = itertools.islice((key for key in itertools.islice(self.sorted, at, None) if key.startswith(prefix)), self.page + 1)
+        page, rest = (keys := list(keys))[: self.page], keys[self.page :]
         quote = lambda text: escape(urllib.parse.quote(text, safe=""))
         contents = "".join(
             f"<Contents><Key>{quote(key)}</Key><LastModified>2025-11-21T12:00:00.000Z</LastModified>"
@@ -151,3 +174,10 @@ class Cos:
             request.wfile.flush()
             request.close_connection = True
             request.connection.shutdown(2)
+        for key in [key for key in self.after_cut if cut is not None and request.path.endswith(urllib.parse.quote(key))]:
+            body = self.after_cut.pop(key)
+            self.checksums.pop(key, None)
+            if body is None:
+                del self.objects[key]
+            else:
+                self.objects[key] = body

@@ -1,25 +1,38 @@
 """Logs that are kept: receivers that others' senders speak with, and the store under `kill -9`."""
 
+import contextlib
 import gzip
 import json
+import os
 import random
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 import time
 import unittest
+import urllib.request
 
 from room import Room
-from senders import Rsyslog, free_port
+from senders import Rsyslog, certificates, free_port
 
 
 class Receivers(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.port = free_port()
+        cls.port, cls.tls_port = free_port(), free_port()
         listen = f"127.0.0.1:{cls.port}"
         room = Room(environment={"OPSROOM__LOGS__SYSLOG__TCP": listen, "OPSROOM__LOGS__SYSLOG__UDP": listen})
+        certificates(room.folder)
+        for name, value in {
+            "TLS": f"127.0.0.1:{cls.tls_port}",
+            "TLS_CERTIFICATE": room.folder / "server.pem",
+            "TLS_KEY": room.folder / "server.key",
+            "TLS_CLIENT_CA": room.folder / "ca.pem",
+        }.items():
+            room.environment[f"OPSROOM__LOGS__SYSLOG__{name}"] = str(value)
         cls.room = cls.enterClassContext(room)
 
     def test_the_opentelemetry_exporter_delivers(self):
@@ -113,6 +126,55 @@ class Receivers(unittest.TestCase):
                 time.sleep(0.1)
             self.assertEqual((found["count"], len(found["templates"])), (20, 1), found)
 
+    def test_rsyslog_delivers_over_tls_and_who_shows_no_certificate_does_not(self):
+        room = self.room
+        certified = ssl.create_default_context(cafile=room.folder / "ca.pem")
+        stranger = ssl.create_default_context(cafile=room.folder / "ca.pem")
+        certified.load_cert_chain(room.folder / "client.pem", room.folder / "client.key")
+        message = b"<11>1 2025-11-21T10:00:00Z h vault - - - the seal of %s was broken"
+        for context, text in ((certified, message % b"ours"), (stranger, message % b"theirs")):
+            # TLS 1.3 tells the one who is refused only when it reads.
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                plain = socket.create_connection(("127.0.0.1", self.tls_port), timeout=30)
+                with context.wrap_socket(plain, server_hostname="localhost") as wire:
+                    wire.sendall(b"%d " % len(text) + text)
+                    wire.unwrap()
+        with socket.create_connection(("127.0.0.1", self.tls_port), timeout=30) as plain:
+            plain.sendall(message % b"nobody" + b"\n")
+        with Rsyslog(self.tls_port, tls=room.folder) as rsyslog:
+            for n in range(10):
+                text = f"the seal of door {n} was broken"
+                subprocess.run(["logger", "--socket", str(rsyslog.socket), "--tag", "vault", "-p", "user.err", text], check=True)
+            for _ in range(100):
+                found = room.operation("search-logs", "--query", 'service:vault level:error "was broken"')
+                if found["count"] >= 11:
+                    break
+                time.sleep(0.1)
+        texts = [line["text"] for line in found["lines"]]
+        self.assertEqual(found["count"], 11, found)
+        self.assertIn("the seal of ours was broken", texts)
+        self.assertFalse([text for text in texts if "theirs" in text or "nobody" in text], texts)
+
+    def test_a_schedule_looks_at_a_stream_and_tells_what_it_finds(self):
+        room = self.room
+        key = room.key()
+        seen = []
+        events = urllib.request.Request(room.url + "/events", headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(events, timeout=60) as stream:
+            text = "".join(f"ERROR replica {n} of ledger lost its primary\n" for n in range(30))
+            room.request("POST", "/logs/ingest", {"text": text, "service": "ledger"}, key=key)
+            look = {"query": "service:ledger", "from": "-5m", "tell": True}
+            body = {"name": "ledger", "operation": "explain_logs", "input": look, "cron": "@daily"}
+            status, made = room.request("POST", "/schedules", body, key=key)
+            self.assertEqual(status, 200, made)
+            self.assertEqual(room.request("POST", f"/schedules/{made['id']}/run", {}, key=key)[0], 200)
+            for line in stream:
+                if line.startswith(b"data:") and b"logs.finding" in line:
+                    seen.append(json.loads(line[5:]))
+                    break
+        self.assertIn("lost its primary", seen[0]["subject"])
+        self.assertEqual((seen[0]["data"]["count"], seen[0]["data"]["place"]["query"]), (30, "service:ledger"))
+
     def test_new_lines_are_followed(self):
         room = self.room
         key = room.key()
@@ -129,6 +191,43 @@ class Receivers(unittest.TestCase):
         follower.join(30)
         lines = [json.loads(line) for line in seen[0].splitlines()]
         self.assertEqual([line["level"] for line in lines], ["error", "error"])
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a small disk can be made by root alone")
+class Full(unittest.TestCase):
+    def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(self):
+        room = Room()
+        room.data.mkdir(mode=0o700)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", str(room.data)], check=True)
+        try:
+            with room:
+                key = room.key()
+                filler = room.data / "filler"
+                filler.write_bytes(b"x" * (16 << 20))
+                accepted, refused = 0, None
+                for n in range(200):
+                    text = "".join(f"INFO line {n} {m} {random.getrandbits(600):x}\n" for m in range(4_000))
+                    status, answer = room.request("POST", "/logs/raw?service=full", text.encode(), key=key)
+                    if status != 200:
+                        refused = (status, answer)
+                        break
+                    accepted += answer["accepted"]
+                self.assertEqual(refused[0], 503, refused)
+                self.assertGreater(accepted, 4_000)
+                status, counted = room.request("POST", "/logs/count", {"query": "service:full"}, key=key)
+                self.assertEqual((status, counted["count"]), (200, accepted), counted)
+                # With room again, all goes on where it was.
+                filler.unlink()
+                status, answer = room.request("POST", "/logs/raw?service=full", b"INFO room again\n", key=key)
+                self.assertEqual((status, answer), (200, {"accepted": 1, "notes": []}))
+                room.stop(signal.SIGKILL)
+                room.start()
+                status, counted = room.request("POST", "/logs/count", {"query": "service:full"}, key=key)
+                self.assertEqual((status, counted["count"]), (200, accepted + 1), counted)
+                status, found = room.request("POST", "/logs/search", {"query": '"room again"'}, key=key)
+                self.assertEqual((status, found["count"]), (200, 1), found)
+        finally:
+            subprocess.run(["umount", "-l", str(room.data)], check=True)
 
 
 class Crash(unittest.TestCase):

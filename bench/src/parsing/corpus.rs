@@ -9,6 +9,8 @@ pub struct System {
     pub raw: Vec<Vec<u8>>,
     /// Their texts without headers.
     pub messages: Vec<Vec<u8>>,
+    /// What stands before the texts, without the time.
+    pub heads: Vec<Vec<u8>>,
     /// The name of each line's true group.
     pub truth: Vec<String>,
 }
@@ -40,16 +42,44 @@ fn system(folder: &Path, name: String) -> Result<System, String> {
         head.iter().position(|t| t == title.as_bytes()).ok_or_else(|| format!("{name}: no column {title}"))
     };
     let (content, event) = (column("Content")?, column("EventId")?);
-    let mut system = System { name: name.clone(), raw, messages: Vec::new(), truth: Vec::new() };
-    for row in rows {
+    let mut system = System {
+        name: name.clone(),
+        raw: raw.clone(),
+        messages: Vec::new(),
+        heads: Vec::new(),
+        truth: Vec::new(),
+    };
+    let times: Vec<usize> = (0..head.len()).filter(|at| TIMES.contains(&head[*at].as_slice())).collect();
+    for (row, raw) in rows.zip(&raw) {
         let cell = |at: usize| row.get(at).cloned().ok_or_else(|| format!("{name}: a row is too short"));
-        system.messages.push(cell(content)?);
+        let message = cell(content)?;
+        let times = times.iter().map(|at| cell(*at)).collect::<Result<Vec<_>, _>>()?;
+        system.heads.push(untimed(raw, &message, &times));
+        system.messages.push(message);
         system.truth.push(String::from_utf8_lossy(&cell(event)?).into_owned());
     }
     if system.raw.len() != system.truth.len() {
         return Err(format!("{name}: {} lines but {} rows", system.raw.len(), system.truth.len()));
     }
     Ok(system)
+}
+
+/// The columns that say when.
+const TIMES: [&[u8]; 6] = [b"Date", b"Time", b"Timestamp", b"Month", b"Day", b"DateTime"];
+
+/// What stands before the message in a line, without these texts.
+fn untimed(raw: &[u8], message: &[u8], times: &[Vec<u8>]) -> Vec<u8> {
+    let end = raw.windows(message.len().max(1)).rposition(|part| part == message).unwrap_or(0);
+    let mut head = raw[..end].to_vec();
+    for time in times.iter().filter(|time| !time.is_empty()) {
+        if let Some(at) = head.windows(time.len()).position(|part| part == time.as_slice()) {
+            head.drain(at..at + time.len());
+        }
+    }
+    let begin = head.iter().position(|b| !b" []:,-".contains(b)).unwrap_or(head.len());
+    head.drain(..begin);
+    head.dedup_by(|a, b| *a == b' ' && *b == b' ');
+    head
 }
 
 /// The rows of a comma-separated table (RFC 4180).

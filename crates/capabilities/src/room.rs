@@ -216,7 +216,8 @@ impl Room {
             &config.logs,
         )
         .await?
-        .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone());
+        .with_sources(&config.data_dir, database.clone(), egress.clone(), config.secrets.clone())
+        .with_events(events.clone());
         logs::push::syslog::start(&logs, &lifecycle, &config.logs.syslog).await?;
         let notifications = Notifications::open(
             database.clone(),

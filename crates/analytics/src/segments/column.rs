@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::bits::Bits;
 use super::moment::Spelling;
-use super::numbers::{pack, unpack};
+use super::numbers::{is_grouped, pack, unpack};
 use super::shape::{IP, RAW, TIME, UUID};
 use super::wire::{Reader, Result, SegmentError, put, put_bytes, put_signed};
 
@@ -17,7 +17,7 @@ const TEXTS: u8 = 5;
 const HEX: u8 = 6;
 
 /// Digits that fit into a number.
-const MOST_DIGITS: usize = 18;
+const MOST_DIGITS: usize = 19;
 
 /// What is known of a column without reading it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,8 +101,12 @@ impl Meta {
         true
     }
 
-    /// Columns of the same likeness are kept together: those of times, of few values, of short and long ones.
-    pub fn likeness(&self) -> (u8, u8) {
+    /// Columns of the same likeness are kept together: those of times, of few values, of short and long ones;
+    /// apart from numbers that compress those that do not.
+    pub fn likeness(&self, data: &[u8]) -> (u8, u8) {
+        if self.form == INTS && is_grouped(data) {
+            return (self.form, 3);
+        }
         let length = match self.lengths.1 {
             0..=5 => 0,
             6..=12 => 1,
@@ -267,7 +271,17 @@ pub(super) fn encode(values: &[&[u8]], mark: u8, out: &mut Vec<u8>) -> Meta {
             widths(values, before, canonical, out);
             meta
         };
-        return if wide { few_or(values, meta, out, write) } else { write(meta, out) };
+        if !wide {
+            return write(meta, out);
+        }
+        // Numbers that are grouped are as small as they get; a dictionary would come on top.
+        let start = out.len();
+        let meant = write(meta.clone(), out);
+        if is_grouped(&out[start..]) {
+            return meant;
+        }
+        out.truncate(start);
+        return few_or(values, meta, out, write);
     }
     let hex = if mark == UUID { Some(0) } else { hex_after(values, prefix) };
     few_or(values, meta, out, |meta, out| match hex {

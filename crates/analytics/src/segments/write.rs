@@ -346,12 +346,13 @@ fn columns(shapes: &Shapes, rows: &Rows) -> Vec<(Meta, Vec<u8>)> {
 /// a long value unpacks no short ones.
 fn placed(columns: &[(Meta, Vec<u8>)], writer: &mut Writer) -> Result<Vec<Place>> {
     let mut order: Vec<usize> = (0..columns.len()).filter(|at| columns[*at].0.has_data()).collect();
-    order.sort_by_key(|at| columns[*at].0.likeness());
+    order.sort_by_key(|at| columns[*at].0.likeness(&columns[*at].1));
     let mut places = vec![(0, 0, 0); columns.len()];
     let mut before = None;
     for at in order {
         let (meta, data) = &columns[at];
-        if before.replace(meta.likeness()).is_some_and(|before| before != meta.likeness()) {
+        let likeness = meta.likeness(data);
+        if before.replace(likeness).is_some_and(|before| before != likeness) {
             writer.flush()?;
         }
         places[at] = writer.add(data)?;

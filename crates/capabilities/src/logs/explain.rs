@@ -10,6 +10,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Logs;
 use super::entry::shown_time;
@@ -21,6 +22,8 @@ use super::shown::shown;
 const EXAMPLES: usize = 2;
 /// Bytes of a line or template that are quoted at first.
 const QUOTED: usize = 400;
+/// Findings of one look that are told as events.
+const TOLD: usize = 100;
 /// Stretches of time in which it is looked for bursts.
 const STRETCHES: usize = 20;
 
@@ -60,6 +63,10 @@ pub struct ExplainLogs {
     /// Until when the earlier range goes; by default until `from`.
     #[serde(default)]
     baseline_until: Option<String>,
+    /// Tell each finding as an event `logs.finding` too, at most 100 of them: for a schedule that looks at the
+    /// last minutes of a stream, `{"query": "service:api", "from": "-5m", "baseline_from": "-65m", "tell": true}`.
+    #[serde(default)]
+    tell: bool,
     /// The most bytes of the answer; a token is about four.
     #[serde(default = "default_bytes")]
     #[schemars(range(min = 1000, max = 1_000_000))]
@@ -139,14 +146,29 @@ pub(super) async fn explain_logs(logs: Logs, call: Call, input: ExplainLogs) -> 
         None
     };
     let most = input.max_bytes.clamp(1_000, 1_000_000);
+    let told = input.tell.then(|| (logs, call.caller.team().to_owned()));
+    let place = json!({ "source": input.source, "query": input.query, "path": input.path });
     Lifecycle::blocking(move || {
         let watch = Watch { progress: call.progress, cancel: call.cancel };
         let mut explained = explain(now, before, limits, &watch)?;
+        if let Some((logs, team)) = told {
+            explained.findings.iter().take(TOLD).for_each(|finding| logs.tell(&team, finding, &place));
+        }
         explained.warnings.extend(warnings);
         explained.fit(most);
         Ok(explained)
     })
     .await
+}
+
+impl Logs {
+    /// Tells a finding to whoever listens. `place` says where it was looked for.
+    fn tell(&self, team: &str, finding: &Finding, place: &Value) {
+        let Some(events) = &self.events else { return };
+        let mut data = json!(finding);
+        data["place"] = place.clone();
+        events.publish("logs.finding", team, &shown(finding.template.as_bytes(), 200), data);
+    }
 }
 
 /// What is known of a template in a range.

@@ -22,6 +22,7 @@ pub mod input;
 pub mod lines;
 pub mod model;
 pub(crate) mod operations;
+mod passing;
 pub mod push;
 pub mod query;
 mod search;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use opsroom_core::capability::{Check, Component, Status};
 use opsroom_core::db::Db;
 use opsroom_core::egress::Egress;
+use opsroom_core::events::Events;
 use opsroom_core::files::Roots;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
@@ -60,12 +62,13 @@ pub struct Logs {
     store: Option<Embedded>,
     sources: Option<Sources>,
     batches: Option<Batches>,
+    events: Option<Events>,
 }
 
 impl Logs {
     /// Logs below these roots, without a store.
     pub fn new(roots: Roots) -> Self {
-        Self { roots, clock: Clock::System, store: None, sources: None, batches: None }
+        Self { roots, clock: Clock::System, store: None, sources: None, batches: None, events: None }
     }
 
     /// Logs with the store in the data folder.
@@ -85,7 +88,7 @@ impl Logs {
             Embedded::open(&folder, db.clone(), clock.clone(), lifecycle, config.store.clone()).await?;
         let batch_store = batches::store::BatchStore { db };
         let batches = Some(Batches::new(batch_store, clock.clone(), lifecycle.clone()));
-        Ok(Self { roots, clock, store: Some(store), sources: None, batches })
+        Ok(Self { roots, clock, store: Some(store), sources: None, batches, events: None })
     }
 
     /// With places where logs lie that are not ours.
@@ -99,6 +102,11 @@ impl Logs {
             spool: Arc::new(data_dir.join("downloads")),
         };
         Self { sources: Some(sources), ..self }
+    }
+
+    /// With the bus on which findings are told.
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// What calls many operations.
@@ -205,7 +213,7 @@ impl Logs {
                 self,
                 ingest::ingest_logs,
             ),
-            Operation::new(name, "search_logs", read, "POST /logs/search", self, search::search_logs),
+            Operation::new(name, "search_logs", read, "POST /logs/search", self, search::search_logs).long(),
             Operation::new(name, "count_logs", read, "POST /logs/count", self, search::count_logs),
             Operation::new(
                 name,

@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 
 use super::Logs;
 use super::entry::{LEVELS, parts, shown_time};
-use super::input::Watch;
+use super::input::{Named, Watch};
+use super::operations::{Place, named};
+use super::passing::Passing;
 use super::query::{self, Query};
 use super::shown::{clean, shown};
 use super::store::{By, Counted, Counting, Group, Line, LogStore, Wanted};
@@ -19,7 +21,7 @@ use super::store::{By, Counted, Counting, Group, Line, LogStore, Wanted};
 /// Bytes of a line that an answer quotes at first.
 const LINE_BYTES: usize = 1_000;
 
-/// Search the log lines that are kept: the newest lines that the query means, and the templates of all of
+/// Search the log lines that are kept, or with `source` or `path` those that lie there: the newest lines that the query means, and the templates of all of
 /// them with counts, so that many lines of a kind are one entry.
 ///
 /// The query has words and quoted phrases (found anywhere, whatever their case), `/regex/`, `level:error`,
@@ -34,6 +36,19 @@ pub struct SearchLogs {
     #[serde(default)]
     #[schemars(length(max = 8192))]
     pub query: String,
+    /// A log source whose objects are read and searched, and not the lines that are kept; nothing of it is
+    /// kept. Give a range of time with it.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub source: Option<String>,
+    /// Of the source, what keys begin with.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub prefix: Option<String>,
+    /// A file or folder, below the configured roots, that is read and searched, and not the lines that are kept.
+    #[serde(default)]
+    #[schemars(length(max = 4096))]
+    pub path: Option<String>,
     /// From when: RFC 3339, a date, or back from now as `-1h`. Also `since:` in the query.
     #[serde(default)]
     pub from: Option<String>,
@@ -252,6 +267,9 @@ pub(super) fn wanted(
 
 pub(super) async fn search_logs(logs: Logs, call: Call, input: SearchLogs) -> Result<FoundLogs> {
     let wanted = wanted(&logs, &call, &input.query, input.from.as_deref(), input.until.as_deref())?;
+    if input.source.is_some() || input.path.is_some() {
+        return search_elsewhere(logs, call, input, wanted).await;
+    }
     let store = logs.store()?;
     Lifecycle::blocking(move || {
         let watch = Watch { progress: call.progress, cancel: call.cancel };
@@ -277,6 +295,44 @@ pub(super) async fn search_logs(logs: Logs, call: Call, input: SearchLogs) -> Re
         Ok(found)
     })
     .await
+}
+
+/// Searches what lies in a source or a file.
+async fn search_elsewhere(logs: Logs, call: Call, input: SearchLogs, wanted: Wanted) -> Result<FoundLogs> {
+    let file = named(input.path, Vec::new(), None);
+    let (passing, warnings) = logs.passing(&call, file, input.source, input.prefix, &wanted).await?;
+    Lifecycle::blocking(move || {
+        let watch = Watch { progress: call.progress, cancel: call.cancel };
+        let (limit, context) = (input.limit.min(10_000), input.context.min(50));
+        let mut found = passing.search(&wanted, limit, context, input.templates.min(1_000), &watch)?;
+        found.warnings.extend(warnings);
+        found.fit(input.max_bytes.clamp(1_000, 4_000_000));
+        Ok(found)
+    })
+    .await
+}
+
+impl Logs {
+    /// What a caller named to be read where it lies, cut to the range of what is wanted; and what should be
+    /// known of it.
+    ///
+    /// # Errors
+    /// `Invalid` when both a file and a source are named, and those of what is named.
+    pub(super) async fn passing(
+        &self,
+        call: &Call,
+        file: Named,
+        source: Option<String>,
+        prefix: Option<String>,
+        wanted: &Wanted,
+    ) -> Result<(Passing, Vec<String>)> {
+        let limits = self.limits();
+        let end = |time: i64, open: i64| (source.is_some() && time != open).then(|| shown_time(time));
+        let (from, until) = (end(wanted.range.start, i64::MIN), end(wanted.range.end, i64::MAX));
+        let place = Place::of(source.clone(), prefix, None, from, until);
+        let (sources, warnings) = self.read_from(call, file, place, &limits).await?;
+        Ok((Passing { sources, source, limits, now: self.now() }, warnings))
+    }
 }
 
 fn template(group: Group) -> FoundTemplate {

@@ -4,3 +4,4 @@ pub mod loki;
 pub mod otlp;
 mod protobuf;
 pub mod syslog;
+mod tls;

@@ -1,8 +1,10 @@
-//! Syslog: RFC 5424 and its older kin of RFC 3164, over UDP (RFC 5426) and TCP (RFC 6587, both framings).
+//! Syslog: RFC 5424 and its older kin of RFC 3164, over UDP (RFC 5426), TCP (RFC 6587, both framings)
+//! and TLS (RFC 5425).
 //!
 //! Nobody acknowledges syslog: what came in the last 200 ms before a crash may be lost.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use opsroom_core::lifecycle::Lifecycle;
@@ -10,9 +12,10 @@ use opsroom_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 
 use crate::logs::Logs;
 use crate::logs::entry::{Gather, labels, time_of_text};
@@ -28,6 +31,8 @@ const GATHERED: Duration = Duration::from_millis(200);
 const CONNECTIONS: usize = 256;
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(600);
+/// How long a sender over TLS may take to say who it is.
+const GREETING: Duration = Duration::from_secs(10);
 
 /// Where syslog is received. Off unless an address is given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +42,15 @@ pub struct SyslogConfig {
     pub udp: String,
     /// Where to listen for TCP. Empty: nowhere.
     pub tcp: String,
+    /// Where to listen for TLS, such as `0.0.0.0:6514`. Empty: nowhere.
+    pub tls: String,
+    /// The certificate chain that is shown over TLS, a PEM file.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub tls_key: Option<PathBuf>,
+    /// A PEM file of authorities: over TLS only who shows a certificate of one of them may send, from any
+    /// address.
+    pub tls_client_ca: Option<PathBuf>,
     /// The addresses that may send, such as `10.0.3.7`; loopback may always. Syslog has no keys: who is on
     /// this list is believed.
     pub allow_addresses: Vec<String>,
@@ -47,7 +61,17 @@ pub struct SyslogConfig {
 impl Default for SyslogConfig {
     fn default() -> Self {
         let team = opsroom_core::caller::DEFAULT_TEAM.to_owned();
-        Self { udp: String::new(), tcp: String::new(), allow_addresses: Vec::new(), team }
+        let nowhere = String::new;
+        Self {
+            udp: nowhere(),
+            tcp: nowhere(),
+            tls: nowhere(),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            allow_addresses: Vec::new(),
+            team,
+        }
     }
 }
 
@@ -55,13 +79,18 @@ impl SyslogConfig {
     /// # Errors
     /// `Invalid`, beginning with the key, for a value that cannot be used.
     pub fn validate(&self) -> Result<()> {
-        for (key, text) in [("udp", &self.udp), ("tcp", &self.tcp)] {
+        for (key, text) in [("udp", &self.udp), ("tcp", &self.tcp), ("tls", &self.tls)] {
             if !text.is_empty() && text.parse::<SocketAddr>().is_err() {
                 let text = text.escape_debug();
                 return Err(Error::invalid(format!(
                     "logs.syslog.{key}: `{text}` is no address and port, such as 127.0.0.1:5514"
                 )));
             }
+        }
+        if !self.tls.is_empty() && (self.tls_certificate.is_none() || self.tls_key.is_none()) {
+            return Err(Error::invalid(
+                "logs.syslog.tls: it needs `tls_certificate` and `tls_key`, the PEM files to show",
+            ));
         }
         let wrong = self.allow_addresses.iter().find(|text| text.parse::<IpAddr>().is_err());
         match wrong {
@@ -84,7 +113,7 @@ impl SyslogConfig {
 /// # Errors
 /// `Invalid` or `Conflict` for an address that cannot be listened at.
 pub async fn start(logs: &Logs, lifecycle: &Lifecycle, config: &SyslogConfig) -> Result<()> {
-    if config.udp.is_empty() && config.tcp.is_empty() {
+    if config.udp.is_empty() && config.tcp.is_empty() && config.tls.is_empty() {
         return Ok(());
     }
     let (sender, received) = mpsc::channel(WAITING);
@@ -97,7 +126,14 @@ pub async fn start(logs: &Logs, lifecycle: &Lifecycle, config: &SyslogConfig) ->
     }
     if !config.tcp.is_empty() {
         let listener = TcpListener::bind(&config.tcp).await.map_err(|error| failed(&config.tcp, error))?;
-        lifecycle.spawn("syslog over TCP", tcp(listener, config.clone(), sender, lifecycle.clone()));
+        let serving = tcp(listener, None, config.clone(), sender.clone(), lifecycle.clone());
+        lifecycle.spawn("syslog over TCP", serving);
+    }
+    if !config.tls.is_empty() {
+        let acceptor = super::tls::acceptor(config)?;
+        let listener = TcpListener::bind(&config.tls).await.map_err(|error| failed(&config.tls, error))?;
+        let serving = tcp(listener, Some(acceptor), config.clone(), sender, lifecycle.clone());
+        lifecycle.spawn("syslog over TLS", serving);
     }
     lifecycle.spawn("syslog keeper", keep(logs.clone(), config.team.clone(), received));
     Ok(())
@@ -128,6 +164,7 @@ async fn udp(
 
 async fn tcp(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     config: SyslogConfig,
     sender: mpsc::Sender<Message>,
     life: Lifecycle,
@@ -146,14 +183,25 @@ async fn tcp(
             },
             () = stop.cancelled() => return Ok(()),
         };
-        if !config.may(from.ip()) {
+        // A certificate says more than an address.
+        let certified = tls.is_some() && config.tls_client_ca.is_some();
+        if !certified && !config.may(from.ip()) {
             continue;
         }
-        let (sender, stop) = (sender.clone(), stop.clone());
+        let (sender, stop, tls) = (sender.clone(), stop.clone(), tls.clone());
         drop(life.spawn_work(async move {
+            let received = async {
+                match tls {
+                    None => connection(stream, from.ip(), sender).await,
+                    Some(tls) => match tokio::time::timeout(GREETING, tls.accept(stream)).await {
+                        Ok(stream) => connection(stream?, from.ip(), sender).await,
+                        Err(_) => Ok(()),
+                    },
+                }
+            };
             tokio::select! {
                 // A sender that breaks off is no failure of ours.
-                _ended = connection(stream, from.ip(), sender) => {}
+                _ended = received => {}
                 () = stop.cancelled() => {}
             }
             drop(permit);
@@ -163,7 +211,11 @@ async fn tcp(
 }
 
 /// Reads messages: `17 <34>1 ...` with the length before, or one a line.
-async fn connection(stream: TcpStream, from: IpAddr, sender: mpsc::Sender<Message>) -> std::io::Result<()> {
+async fn connection(
+    stream: impl AsyncRead + Unpin,
+    from: IpAddr,
+    sender: mpsc::Sender<Message>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let first = match tokio::time::timeout(SILENCE, reader.fill_buf()).await {

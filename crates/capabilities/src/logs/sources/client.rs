@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opsroom_core::egress::{Egress, Incoming, Limits, Request};
 use opsroom_core::{Clock, Error, Result};
@@ -34,6 +35,22 @@ pub struct Remote {
     pub clock: Clock,
     /// The connection to a server of SSH.
     pub line: super::sftp::Line,
+}
+
+/// What is asked of a store.
+pub(super) struct Asking<'a> {
+    pub method: Method,
+    pub key: &'a str,
+    /// Not encoded.
+    pub query: &'a [(String, String)],
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+impl<'a> Asking<'a> {
+    pub fn get(key: &'a str) -> Self {
+        Self { method: Method::GET, key, query: &[], headers: Vec::new(), body: Bytes::new() }
+    }
 }
 
 /// A page of a listing.
@@ -83,7 +100,7 @@ impl Remote {
             }
         }
         let limits = Limits { max_bytes: PAGE_BYTES, timeout: PATIENCE, redirects: 0 };
-        let answer = self.ask("", &query, Vec::new(), limits).await?;
+        let answer = self.ask(&Asking { query: &query, ..Asking::get("") }, limits).await?;
         let body = whole(answer).await?;
         let text = String::from_utf8_lossy(&body);
         if self.config.kind == SourceKind::Azure { blobs(&text) } else { bucket(&text, self.config.kind) }
@@ -105,7 +122,7 @@ impl Remote {
         let limits = Limits { max_bytes: u64::MAX, timeout: READING, redirects: 2 };
         let limits =
             if self.config.kind == SourceKind::Http { limits } else { Limits { redirects: 0, ..limits } };
-        let answer = self.ask(key, &[], headers, limits).await?;
+        let answer = self.ask(&Asking { headers, ..Asking::get(key) }, limits).await?;
         if at > 0 && answer.status != StatusCode::PARTIAL_CONTENT {
             return Err(Error::unavailable(format!(
                 "the store gave all of `{}` where a part was asked for",
@@ -116,16 +133,10 @@ impl Remote {
     }
 
     /// Asks, and again where the store is busy; an answer that is a refusal is an error.
-    async fn ask(
-        &self,
-        key: &str,
-        query: &[(String, String)],
-        headers: Vec<(String, String)>,
-        limits: Limits,
-    ) -> Result<Incoming> {
+    pub(super) async fn ask(&self, asking: &Asking<'_>, limits: Limits) -> Result<Incoming> {
         let mut wait = Duration::from_millis(200);
         for attempt in 1.. {
-            let answer = self.egress.open(self.request(key, query, &headers)?, limits).await;
+            let answer = self.egress.open(self.request(asking)?, limits).await;
             let (busy, after) = match &answer {
                 Ok(answer) if answer.status.is_success() => (false, None),
                 Ok(answer) => {
@@ -139,7 +150,9 @@ impl Remote {
             };
             match answer {
                 Ok(answer) if answer.status.is_success() => return Ok(answer),
-                Ok(answer) if !busy || attempt >= TRIES => return Err(self.refusal(key, answer).await),
+                Ok(answer) if !busy || attempt >= TRIES => {
+                    return Err(self.refusal(asking.key, answer).await);
+                }
                 Err(error) if !busy || attempt >= TRIES => return Err(error),
                 _ => {}
             }
@@ -150,20 +163,16 @@ impl Remote {
         Err(Error::internal("an endless loop ended"))
     }
 
-    fn request(
-        &self,
-        key: &str,
-        query: &[(String, String)],
-        headers: &[(String, String)],
-    ) -> Result<Request> {
+    fn request(&self, asking: &Asking<'_>) -> Result<Request> {
+        let Asking { method, key, query, headers, body } = asking;
         let (base, path) = self.place(key)?;
         let pairs: Vec<String> =
             query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         let question = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
         let url = format!("{base}{}{question}", encode_path(&path));
         let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
-        let unsigned = Unsigned { method: "GET", host, path: &path, query };
-        let mut all = headers.to_vec();
+        let unsigned = Unsigned { method: method.as_str(), host, path: &path, query, body };
+        let mut all = headers.clone();
         if let Some(credentials) = &self.credentials {
             all.extend(self.signed(credentials, unsigned, headers)?);
         } else if self.config.kind == SourceKind::Azure {
@@ -178,7 +187,7 @@ impl Remote {
             value.set_sensitive(name == "authorization" || name.as_str().ends_with("token"));
             map.insert(name, value);
         }
-        Ok(Request { method: Method::GET, url, headers: map, body: bytes::Bytes::new() })
+        Ok(Request { method: method.clone(), url, headers: map, body: body.clone() })
     }
 
     fn signed(
@@ -194,7 +203,8 @@ impl Remote {
                 // A minute back, so that a clock that is a little ahead is not in the future for the store.
                 let key_time = format!("{};{}", seconds - 60, seconds + 900);
                 let host = vec![("host".to_owned(), request.host.to_owned())];
-                let signed = sign::cos(credentials, "GET", request.path, request.query, &host, &key_time);
+                let signed =
+                    sign::cos(credentials, request.method, request.path, request.query, &host, &key_time);
                 let mut all = vec![("authorization".to_owned(), signed)];
                 if let Some(token) = &credentials.token {
                     all.push(("x-cos-security-token".to_owned(), token.expose().to_owned()));

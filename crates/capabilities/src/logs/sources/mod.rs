@@ -19,6 +19,7 @@ mod listing;
 mod model;
 pub(super) mod operations;
 mod pattern;
+mod put;
 mod ranged;
 mod reader;
 mod sftp;

@@ -14,8 +14,8 @@ use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertific
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::client::fs::File;
 use russh_sftp::client::{Config, RawSftpSession, SftpSession};
-use russh_sftp::protocol::{FileAttributes, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -347,6 +347,46 @@ pub async fn open(remote: &Remote, key: &str, at: u64, etag: Option<&str>) -> Re
     }
     let reading = Reading { file, left: length - at, key: key.to_owned(), _kept_open: session };
     Ok((reading, length, tag))
+}
+
+/// Writes a new file; it has its name when all of it is there. Folders on the way are made.
+pub async fn put(remote: &Remote, key: &str, body: &[u8]) -> Result<()> {
+    let session = session(remote).await?;
+    let failed = |error: SftpError| told(&error, key);
+    let path = path_of(&remote.config, key);
+    let taken = || {
+        Error::conflict(format!(
+            "`{}` is there already and is not replaced; choose another name",
+            shown(key.as_bytes(), 200)
+        ))
+    };
+    if session.files.try_exists(&path).await.map_err(failed)? {
+        return Err(taken());
+    }
+    for (at, _) in key.match_indices('/') {
+        let folder = path_of(&remote.config, &key[..at]);
+        if !session.files.try_exists(&folder).await.map_err(failed)? {
+            session.files.create_dir(&folder).await.map_err(failed)?;
+        }
+    }
+    let part = format!("{path}.{}.part", opsroom_core::id::new_id());
+    let written = async {
+        let flags = OpenFlags::CREATE | OpenFlags::WRITE | OpenFlags::EXCLUDE;
+        let mut file = session.files.open_with_flags(&part, flags).await.map_err(failed)?;
+        let lost = |error: std::io::Error| {
+            Error::unavailable(format!("writing `{}` broke off: {error}", shown(key.as_bytes(), 200)))
+        };
+        file.write_all(body).await.map_err(lost)?;
+        file.close().await.map_err(lost)?;
+        // Version 3 of the protocol does not rename onto a name that is taken.
+        session.files.rename(&part, &path).await.map_err(failed)
+    };
+    let outcome = written.await;
+    if outcome.is_err() {
+        // What came of it serves nobody.
+        let _removed = session.files.remove_file(&part).await;
+    }
+    outcome
 }
 
 fn broke(key: &str, error: &std::io::Error) -> Error {

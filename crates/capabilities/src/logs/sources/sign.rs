@@ -27,6 +27,8 @@ pub struct Unsigned<'a> {
     pub path: &'a str,
     /// The query, not encoded.
     pub query: &'a [(String, String)],
+    /// What is sent.
+    pub body: &'a [u8],
 }
 
 /// Keeps letters, digits, `-`, `_`, `.` and `~`; writes the rest as `%XX` (RFC 3986).
@@ -114,7 +116,7 @@ fn cos_signature(
     hex(&hmac_sha1(sign_key.as_bytes(), &text))
 }
 
-/// The headers of a request to S3 and what is compatible with it (AWS Signature Version 4), without a body.
+/// The headers of a request to S3 and what is compatible with it (AWS Signature Version 4).
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 pub fn aws(
     credentials: &Credentials,
@@ -123,7 +125,7 @@ pub fn aws(
     now: Time,
 ) -> Vec<(String, String)> {
     let stamp = now.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let payload = hex(&Sha256::digest(b""));
+    let payload = hex(&Sha256::digest(request.body));
     let mut headers = vec![
         ("host".to_owned(), request.host.to_owned()),
         ("x-amz-content-sha256".to_owned(), payload.clone()),
@@ -160,8 +162,8 @@ pub fn aws(
     headers
 }
 
-/// The headers of a request to Azure Blob Storage (Shared Key), without a body. `headers` are those that
-/// are sent besides. <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
+/// The headers of a request to Azure Blob Storage (Shared Key). `headers` are those that are sent
+/// besides. <https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>
 pub fn azure(
     credentials: &Credentials,
     request: Unsigned<'_>,
@@ -170,7 +172,11 @@ pub fn azure(
 ) -> opsroom_core::Result<Vec<(String, String)>> {
     let date = now.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let mut ours = vec![("x-ms-date".to_owned(), date), ("x-ms-version".to_owned(), "2021-08-06".to_owned())];
-    let canonical: String = ours.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let own = headers.iter().filter(|(name, _)| name.starts_with("x-ms-"));
+    let mut canonical: Vec<String> =
+        own.chain(&ours).map(|(name, value)| format!("{name}:{value}\n")).collect();
+    canonical.sort();
+    let canonical = canonical.concat();
     let mut query: Vec<String> = request
         .query
         .iter()
@@ -184,10 +190,13 @@ pub fn azure(
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map_or("", |(_, value)| value.as_str())
     };
+    let length = if request.body.is_empty() { String::new() } else { request.body.len().to_string() };
     let text = format!(
-        "{}\n\n\n\n\n\n\n\n{}\n\n\n{}\n{canonical}{resource}",
+        "{}\n\n\n{length}\n\n{}\n\n\n{}\n{}\n\n{}\n{canonical}{resource}",
         request.method,
+        value("content-type"),
         value("if-match"),
+        value("if-none-match"),
         value("range")
     );
     let key = from_base64(credentials.key.expose())
@@ -290,8 +299,13 @@ mod tests {
             token: None,
         };
         let query = pairs(&[("max-keys", "2"), ("prefix", "J")]);
-        let request =
-            Unsigned { method: "GET", host: "examplebucket.s3.amazonaws.com", path: "/", query: &query };
+        let request = Unsigned {
+            method: "GET",
+            host: "examplebucket.s3.amazonaws.com",
+            path: "/",
+            query: &query,
+            body: b"",
+        };
         let headers = aws(&credentials, "us-east-1", request, Time(1_369_353_600_000_000));
         let (_, authorization) = headers.last().unwrap();
         assert!(

@@ -63,7 +63,7 @@ pub(super) fn find<'a>(
 }
 
 /// Whether a condition asks for templates.
-pub(super) fn asks_template(test: &Test) -> bool {
+pub(crate) fn asks_template(test: &Test) -> bool {
     match test {
         Test::Template(_) => true,
         Test::All(tests) | Test::Any(tests) => tests.iter().any(asks_template),
