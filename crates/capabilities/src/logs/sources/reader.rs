@@ -92,7 +92,10 @@ impl ObjectStream {
         let Some(incoming) = &mut self.incoming else { return Ok(None) };
         let piece = incoming.next().await?;
         if let Some(piece) = &piece {
-            self.crc.add(piece);
+            // Others state no such checksum.
+            if self.remote.config.kind == SourceKind::Cos {
+                self.crc.add(piece);
+            }
             self.at += piece.len() as u64;
         } else if self.length.is_some_and(|length| self.at < length) {
             return Err(Error::unavailable(format!(
