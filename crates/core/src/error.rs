@@ -79,6 +79,11 @@ pub struct Error {
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// The seconds of [`Error::busy_for`]. It travels as the source of the error.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the limit lasts {0} more seconds")]
+struct RetryAfter(u64);
+
 /// The result of whatever may fail towards a caller.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -116,6 +121,17 @@ impl Error {
     /// [`Kind::Busy`].
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(Kind::Busy, message)
+    }
+
+    /// [`Kind::Busy`], for so many seconds.
+    pub fn busy_for(seconds: u64, message: impl Into<String>) -> Self {
+        Self::busy(message).because(RetryAfter(seconds))
+    }
+
+    /// After how many seconds the same call may work, where that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        let known = self.source.as_ref()?.downcast_ref::<RetryAfter>();
+        known.map(|RetryAfter(seconds)| *seconds)
     }
 
     /// [`Kind::Unavailable`].
@@ -170,6 +186,12 @@ impl std::error::Error for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_says_how_long_it_lasts_where_that_is_known() {
+        assert_eq!(Error::busy_for(60, "later").retry_after(), Some(60));
+        assert_eq!(Error::busy("later").retry_after(), None);
+    }
 
     #[test]
     fn every_kind_is_found_again_by_its_word() {

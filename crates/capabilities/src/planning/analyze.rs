@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use opsroom_analytics::forecast::contract::{At, Context, RuntimeEnv, ServiceType, TimeSlot};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use super::Planning;
 use super::advice::WhatIf;
+use super::config::FlavorConfig;
 use super::context::Subject;
 use super::store::digest;
 
@@ -60,7 +62,7 @@ const WORDS: [(ServiceType, &[&str]); 3] = [
 /// Looks at a GitHub repository (languages, files, manifests) and plans the service in it.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct AnalyzeRepository {
-    /// `https://github.com/OWNER/NAME`, or `OWNER/NAME`.
+    /// `https://github.com/OWNER/NAME`, or `OWNER/NAME`. The host is that of `planning.github.api_url`.
     #[schemars(length(min = 3, max = 256))]
     pub github_url: String,
     /// `prod` or `dev`.
@@ -138,9 +140,9 @@ pub struct Hour {
 pub struct Size {
     /// The flavor.
     pub instance_type: String,
-    /// Virtual processors that such a service usually takes.
+    /// Its virtual processors.
     pub cpu: f64,
-    /// Memory that it usually takes, in MiB.
+    /// Its memory in MiB.
     pub memory_mb: f64,
 }
 
@@ -160,17 +162,28 @@ pub(super) async fn analyze_repository(
     call: Call,
     input: AnalyzeRepository,
 ) -> Result<Analysis> {
-    let (owner, name) = parts(&input.github_url)?;
-    let about = service.github(&format!("/repos/{owner}/{name}")).await?;
+    let site = Site::of(&service.config.github.api_url);
+    let (owner, name) = parts(&input.github_url, &site)?;
+    let path = format!("/repos/{owner}/{name}");
+    let about = service.github(&path).await?;
+    if !about["name"].is_string() {
+        return Err(Error::unavailable("GitHub: its answer describes no repository"));
+    }
     // What these two miss is a smaller guess and no failure.
-    let languages = service.github(&format!("/repos/{owner}/{name}/languages")).await.unwrap_or(Value::Null);
-    let files = service.github(&format!("/repos/{owner}/{name}/contents")).await.unwrap_or(Value::Null);
     let mut reasons = Vec::new();
+    let mut or_reason = |what: &str, found: Result<Value>| {
+        found.unwrap_or_else(|error| {
+            reasons.push(format!("its {what} could not be read: {}", error.message));
+            Value::Null
+        })
+    };
+    let languages = or_reason("languages", service.github(&format!("{path}/languages")).await);
+    let files = or_reason("files", service.github(&format!("{path}/contents")).await);
     let repository = read(&owner, &name, &about, &languages, &files, &mut reasons);
     let (cpu, memory_mb) = size(&repository, &mut reasons);
     let now = service.clock.now().0.div_euclid(1_000_000);
     let slot = slot(about["pushed_at"].as_str(), &mut reasons);
-    let url = format!("https://github.com/{owner}/{name}");
+    let url = format!("https://{}/{owner}/{name}", site.shown);
     let subject = Subject {
         context_id: digest(&[&url, &now.to_string()]),
         region: None,
@@ -201,7 +214,7 @@ pub(super) async fn analyze_repository(
             anomaly_score: plan.anomaly.score.score,
             model_version: plan.prediction.model_version,
         },
-        recommendations: Size { instance_type: plan.recommended_flavor, cpu, memory_mb },
+        recommendations: flavor_size(plan.recommended_flavor, &service.config.flavors),
         cost_estimate: Cost {
             daily_usd: plan.expected_cost_per_day,
             monthly_usd: 30.0 * plan.expected_cost_per_day,
@@ -213,28 +226,92 @@ pub(super) async fn analyze_repository(
     })
 }
 
-/// The owner and the name in a repository's address.
-fn parts(url: &str) -> Result<(String, String)> {
-    let path = url.trim().trim_end_matches('/');
-    let path = path.strip_prefix("https://").or_else(|| path.strip_prefix("http://")).unwrap_or(path);
-    let mut parts: Vec<&str> = path.split('/').collect();
-    // A host has a dot, and so may a name: it is the host when there are three parts.
-    if parts.len() == 3 && parts[0].contains('.') {
-        parts.remove(0);
+/// The size of a flavor, so that it, its price and its numbers are of the same thing.
+fn flavor_size(name: String, flavors: &[FlavorConfig]) -> Size {
+    let known = flavors.iter().find(|flavor| flavor.name == name);
+    let (cpu, memory_mb) = known.map_or((0.0, 0.0), |flavor| (flavor.cpus, flavor.memory_mib));
+    Size { instance_type: name, cpu, memory_mb }
+}
+
+/// Where repositories are, by the address of its API.
+struct Site {
+    /// The host in a repository's address.
+    shown: String,
+    /// The host, with its port, of the API.
+    api: String,
+}
+
+impl Site {
+    /// GitHub Enterprise has its API below `/api/v3` of its own host; any other API is taken for one that
+    /// stands before github.com.
+    fn of(api_url: &str) -> Self {
+        let (_, rest) = scheme(api_url.trim());
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let api = host.to_ascii_lowercase();
+        let own = path.trim_end_matches('/') == "api/v3";
+        Site { shown: if own { api.clone() } else { "github.com".to_owned() }, api }
     }
+
+    fn has(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        host.strip_prefix("www.").unwrap_or(&host) == self.shown || host == self.api
+    }
+}
+
+/// Whether an address begins with a scheme of the web, and what follows it.
+fn scheme(text: &str) -> (bool, &str) {
+    let after = |scheme: &str| {
+        text.get(..scheme.len())
+            .filter(|head| head.eq_ignore_ascii_case(scheme))
+            .map(|_| &text[scheme.len()..])
+    };
+    after("https://").or_else(|| after("http://")).map_or((false, text), |rest| (true, rest))
+}
+
+/// The owner and the name in a repository's address, which may be that of a page in it.
+fn parts(url: &str, site: &Site) -> Result<(String, String)> {
+    let (has_scheme, rest) = scheme(url.trim());
+    // An owner's name has no dot: what has one before the first slash is a host.
+    let (host, path) = match rest.split_once('/') {
+        Some((host, path)) if has_scheme || host.contains('.') => (Some(host), path),
+        _ => (None, rest),
+    };
+    if let Some(host) = host
+        && !site.has(host)
+    {
+        let shown: String = host.escape_debug().take(80).collect();
+        let text = format!(
+            "github_url: `{shown}` is not `{}`, the site that `planning.github.api_url` looks at",
+            site.shown
+        );
+        return Err(Error::invalid(text));
+    }
+    let path = if host.is_some() { path.split(['?', '#']).next().unwrap_or_default() } else { path };
+    let mut parts = path.trim_end_matches('/').split('/');
     let word = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 100
-            && !text.starts_with('.')
+        (1..=100).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    match parts.as_slice() {
-        // An owner's name has no dot: what has one is a host without an owner.
-        [owner, name] if word(owner) && !owner.contains('.') && word(name.trim_end_matches(".git")) => {
-            Ok(((*owner).to_owned(), name.trim_end_matches(".git").to_owned()))
+    let owner = parts.next().filter(|owner| word(owner) && !owner.contains('.'));
+    let name = parts.next().map(|name| name.strip_suffix(".git").unwrap_or(name));
+    let name = name.filter(|name| word(name) && !name.bytes().all(|b| b == b'.'));
+    match (owner, name) {
+        (Some(owner), Some(name)) if host.is_some() || parts.next().is_none() => {
+            Ok((owner.to_owned(), name.to_owned()))
         }
-        _ => Err(Error::invalid("github_url: it is `https://github.com/OWNER/NAME`, or `OWNER/NAME`")),
+        _ => Err(Error::invalid(format!(
+            "github_url: it is `https://{}/OWNER/NAME`, or `OWNER/NAME`",
+            site.shown
+        ))),
     }
+}
+
+/// For how many seconds GitHub takes no more requests, by the headers of its answer; at most a day.
+fn pause(headers: &HeaderMap, now: i64) -> u64 {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let seconds = number("retry-after").or_else(|| Some(number("x-ratelimit-reset")?.saturating_sub(now)));
+    // Without either GitHub asks for a minute.
+    seconds.unwrap_or(60).clamp(1, 86_400).unsigned_abs()
 }
 
 impl Planning {
@@ -260,9 +337,15 @@ impl Planning {
         match response.status.as_u16() {
             200 => serde_json::from_slice(&response.body)
                 .map_err(|_| Error::unavailable("GitHub: its answer is not JSON")),
-            403 | 429 if left == Some("0") || response.headers.contains_key("retry-after") => {
-                Err(Error::busy(
-                    "GitHub takes no more requests for now; `planning.github.token` raises its limit",
+            status @ (403 | 429)
+                if status == 429 || left == Some("0") || response.headers.contains_key("retry-after") =>
+            {
+                let seconds = pause(&response.headers, self.clock.now().0.div_euclid(1_000_000));
+                Err(Error::busy_for(
+                    seconds,
+                    format!(
+                        "GitHub takes no more requests for {seconds} seconds; `planning.github.token` raises its limit"
+                    ),
                 ))
             }
             401 | 403 => {
@@ -350,8 +433,11 @@ fn size(repository: &Repository, reasons: &mut Vec<String>) -> (f64, f64) {
         _ => (1.0, f64::MAX, f64::MAX),
     };
     let language = repository.language.as_deref().unwrap_or("unknown");
-    reasons.push(format!("its size is guessed from its language ({language}), kind and stars"));
-    ((factor * cpu).min(most_cpu), (factor * memory).min(most_memory))
+    let (cpu, memory) = ((factor * cpu).min(most_cpu), (factor * memory).min(most_memory));
+    reasons.push(format!(
+        "{cpu} processors and {memory} MiB are guessed as what it has, from its language ({language}), kind and stars"
+    ));
+    (cpu, memory)
 }
 
 /// How busy the present hours are, guessed from when work was last pushed.
@@ -384,15 +470,67 @@ mod tests {
 
     use super::*;
 
+    fn github() -> Site {
+        Site::of("https://api.github.com")
+    }
+
     #[test]
     fn addresses_of_repositories_are_understood_and_others_refused() {
         let good = Some(("a".to_owned(), "b.c".to_owned()));
-        for url in ["a/b.c", "https://github.com/a/b.c", "http://github.com/a/b.c/", "github.com/a/b.c.git"] {
-            assert_eq!(parts(url).ok(), good, "{url}");
+        for url in [
+            "a/b.c",
+            "https://github.com/a/b.c",
+            "http://github.com/a/b.c/",
+            "github.com/a/b.c.git",
+            "HTTPS://GitHub.com/a/b.c",
+            "https://www.github.com/a/b.c/tree/main",
+            "https://github.com/a/b.c#readme",
+            "https://github.com/a/b.c?tab=readme",
+        ] {
+            assert_eq!(parts(url, &github()).ok(), good, "{url}");
         }
-        for url in ["", "a", "a/b/c/d", "a/..", "a/b?x", "a/b%2e", "https://github.com/a", "a b/c"] {
-            assert_eq!(parts(url).unwrap_err().kind, Kind::Invalid, "{url}");
+        assert_eq!(parts("a/.github", &github()).unwrap().1, ".github");
+        for url in
+            ["", "a", "a/b/c/d", "a/..", "a/.git", "a/b?x", "a/b%2e", "https://github.com/a", "a b/c", "é/a"]
+        {
+            assert_eq!(parts(url, &github()).unwrap_err().kind, Kind::Invalid, "{url}");
         }
+    }
+
+    #[test]
+    fn a_repository_of_another_site_is_not_taken_for_one_of_the_same_name_here() {
+        let enterprise = Site::of("https://git.acme.example/api/v3");
+        assert!(parts("https://git.acme.example/acme/shop", &enterprise).is_ok());
+        for (url, site) in [
+            ("https://gitlab.com/acme/shop", &github()),
+            ("gitlab.com/acme/shop", &github()),
+            ("https://github.com.evil.example/acme/shop", &github()),
+            ("https://github.com@evil.example/acme/shop", &github()),
+            ("https://github.com/acme/shop", &enterprise),
+        ] {
+            let error = parts(url, site).unwrap_err();
+            assert!(error.message.contains("planning.github.api_url"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_pause_is_what_github_says() {
+        let headers = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+        };
+        assert_eq!(pause(&headers("retry-after", "90"), 1000), 90);
+        assert_eq!(pause(&headers("x-ratelimit-reset", "1300"), 1000), 300);
+        assert_eq!(pause(&headers("x-ratelimit-reset", "900"), 1000), 1);
+        assert_eq!(pause(&headers("retry-after", "soon"), 1000), 60);
+        assert_eq!(pause(&headers("retry-after", "99999999"), 1000), 86_400);
+    }
+
+    #[test]
+    fn the_numbers_of_a_size_are_those_of_its_flavor() {
+        let flavors = crate::planning::config::PlanningConfig::default().flavors;
+        let size = flavor_size("large".to_owned(), &flavors);
+        let large = flavors.iter().find(|flavor| flavor.name == "large").unwrap();
+        assert_eq!((size.cpu, size.memory_mb), (large.cpus, large.memory_mib));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct IngestMetrics {
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub github_url: Option<String>,
-    /// The metric of points that name none.
+    /// The metric of points and rows that name none.
     #[serde(default)]
     #[schemars(length(max = 128))]
     pub metric_name: Option<String>,
@@ -58,7 +58,6 @@ pub struct GivenPoint {
     #[schemars(length(max = 128))]
     pub metric_name: Option<String>,
     /// When: ISO 8601 or seconds since 1970.
-    #[serde(alias = "ts")]
     pub timestamp: Moment,
     /// The value, in the metric's own unit.
     #[schemars(range(min = -1e15, max = 1e15))]
@@ -148,25 +147,19 @@ fn gather_points(input: &IngestMetrics, gathered: &mut Gathered) -> Result<usize
         };
         let service = point.service_id.as_ref().or(input.service_id.as_ref()).or(input.github_url.as_ref());
         let metric = point.metric_name.as_ref().or(input.metric_name.as_ref());
-        let key = match (service, metric) {
-            (Some(service), Some(metric)) => key(service, metric),
-            (None, _) => {
-                wrong("service_id", "missing", "neither the point nor the request names the service");
-                continue;
+        let mut named = |field: &str, name: Option<&String>, most: usize| {
+            let good = name.and_then(|name| name_of(name, most));
+            match name {
+                None => wrong(field, "missing", "neither the point nor the request names it"),
+                Some(_) if good.is_none() => wrong(field, "value_error", &name_rule(most)),
+                Some(_) => {}
             }
-            (_, None) => {
-                wrong("metric_name", "missing", "neither the point nor the request names the metric");
-                continue;
-            }
+            good
         };
-        let Some(key) = key else {
-            wrong(
-                "service_id",
-                "value_error",
-                "names have 1 to 256 characters (a metric's 128) and no control characters",
-            );
-            continue;
-        };
+        let service = named("service_id", service, MAX_SERVICE);
+        let metric = named("metric_name", metric, MAX_METRIC);
+        let (Some(service), Some(metric)) = (service, metric) else { continue };
+        let key = SeriesKey { service, metric };
         match point.timestamp.seconds() {
             Some(at) => drop(gathered.entry(key).or_default().insert(at, point.value)),
             None => wrong("timestamp", "datetime_parsing", "it is an ISO 8601 time, or seconds since 1970"),
@@ -189,35 +182,54 @@ fn gather_table(table: &Table, input: &IngestMetrics, present: i64, gathered: &m
     };
     let mut keys = Vec::with_capacity(table.series.len());
     for (service, metric) in &table.series {
-        let service = service.as_ref().or(input.service_id.as_ref()).or(input.github_url.as_ref());
-        let service = service.ok_or_else(|| {
-            let want = "neither the CSV nor the request names the service";
-            Error::from(FieldErrors(vec![FieldError::new("service_id", "missing", want)]))
-        })?;
-        keys.push(key(service, metric).ok_or_else(|| {
-            let shown: String = metric.escape_debug().take(40).collect();
-            Error::invalid(format!("the name `{shown}` in the CSV, or its service's, is empty, too long or has control characters"))
-        })?);
+        keys.push(key(table, service.as_ref(), metric, input)?);
     }
     for point in &table.points {
         let at = match point.at {
-            Position::Hour(hour) => start.saturating_add(hour).saturating_mul(3600),
-            Position::Second(second) => second,
+            Position::Hour(hour) => moment::taken(start.saturating_add(hour).saturating_mul(3600)),
+            Position::Second(second) => Some(second),
         };
-        if at < 0 {
-            return Err(Error::invalid("the CSV has hours that would lie before 1970; give `start`"));
-        }
+        let at = at.ok_or_else(|| {
+            let advice = if input.start.is_some() { "they count from `start`" } else { "give `start`" };
+            Error::invalid(format!(
+                "the CSV has hours that would lie outside the years 1970 to 2199; {advice}"
+            ))
+        })?;
         gathered.entry(keys[point.series].clone()).or_default().insert(at, point.value);
     }
     Ok(())
 }
 
-/// A series' key; `None` for names that cannot be.
-fn key(service: &str, metric: &str) -> Option<SeriesKey> {
-    let (service, metric) = (service.trim(), metric.trim());
-    let good = |name: &str, most: usize| {
-        !name.is_empty() && name.chars().count() <= most && !name.chars().any(char::is_control)
+/// Whose the values of a table's series are. What the table does not name, the request names.
+fn key(table: &Table, service: Option<&String>, metric: &str, input: &IngestMetrics) -> Result<SeriesKey> {
+    let wrong = |field: &str, code: &'static str, want: &str| {
+        Error::from(FieldErrors(vec![FieldError::new(field, code, want)]))
     };
-    (good(service, MAX_SERVICE) && good(metric, MAX_METRIC))
-        .then(|| SeriesKey { service: service.to_owned(), metric: metric.to_owned() })
+    let service = service
+        .or(input.service_id.as_ref())
+        .or(input.github_url.as_ref())
+        .ok_or_else(|| wrong("service_id", "missing", "neither the CSV nor the request names the service"))?;
+    let unnamed = table.unnamed || metric.is_empty();
+    let metric = input.metric_name.as_deref().filter(|_| unnamed).unwrap_or(metric);
+    let name = |field: &str, what: &str, name: &str, most: usize| {
+        name_of(name, most).ok_or_else(|| {
+            let shown: String = name.escape_debug().take(40).collect();
+            wrong(field, "value_error", &format!("the {what} `{shown}` in the CSV: {}", name_rule(most)))
+        })
+    };
+    Ok(SeriesKey {
+        service: name("service_id", "service", service, MAX_SERVICE)?,
+        metric: name("metric_name", "metric", metric, MAX_METRIC)?,
+    })
+}
+
+/// A name without the blanks around it; `None` for what cannot be one.
+fn name_of(name: &str, most: usize) -> Option<String> {
+    let name = name.trim();
+    let good = !name.is_empty() && name.chars().count() <= most && !name.chars().any(char::is_control);
+    good.then(|| name.to_owned())
+}
+
+fn name_rule(most: usize) -> String {
+    format!("a name has 1 to {most} characters and no control characters")
 }

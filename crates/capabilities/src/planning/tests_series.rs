@@ -1,15 +1,18 @@
 //! What happens to series besides plans: what arrives is looked at, what is old goes, machines read the
 //! outlook, counters are read as such.
 
+use std::io::{BufRead, BufReader, Write};
 use std::sync::Arc;
 
-use opsroom_core::Kind;
-use opsroom_core::testing::{each_database, sqlite};
+use opsroom_core::egress::EgressConfig;
+use opsroom_core::lifecycle::Lifecycle;
+use opsroom_core::testing::{TestDb, each_database, sqlite};
+use opsroom_core::{Clock, Kind, Time};
 use serde_json::{Value, json};
 
-use super::config::PlanningConfig;
+use super::config::{Backend, GithubConfig, PlanningConfig};
 use super::tests::{NOW, call, csv, day, ingest, request, room};
-use crate::room::Room;
+use crate::room::{Room, RoomConfig};
 
 /// The arrivals that were told: service and findings.
 async fn told(room: &Arc<Room>) -> Vec<(String, String)> {
@@ -215,5 +218,121 @@ async fn a_kept_forecast_is_the_one_that_would_be_made_anew() {
         let chosen = call(&room, "create_plan", at.clone()).await.unwrap();
         assert_eq!(chosen, anew(&test, &at).await);
         assert_ne!(chosen["engine"], replaced["engine"]);
+    }
+}
+
+#[tokio::test]
+async fn a_csv_file_that_cannot_be_used_is_unavailable_and_its_path_is_not_shown() {
+    let test = sqlite().await;
+    let at = |name: &str| test.folder.path().join(name);
+    std::fs::write(at("semicolons.csv"), "timestamp;avg_cpu\n2025-11-11T09:00:00Z;1\n").unwrap();
+    std::fs::write(at("latin.csv"), b"timestamp,avg_cpu\n\xff,1\n").unwrap();
+    for name in ["nosuch.csv", "", "semicolons.csv", "latin.csv"] {
+        let config =
+            PlanningConfig { source: Backend::Csv, csv_path: Some(at(name)), ..PlanningConfig::default() };
+        let room = room(&test, config).await;
+        let error = call(&room, "create_plan", request("shop", "avg_cpu")).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{name}: {error}");
+        assert!(error.message.contains("planning.csv_path"), "{name}: {error}");
+        assert!(!error.message.contains(test.folder.path().to_str().unwrap()), "{name}: {error}");
+        room.lifecycle.finish(std::time::Duration::from_secs(10)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_that_name_no_metric_belong_to_that_of_the_request() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let input = json!({ "service_id": "shop", "metric_name": "qq", "csv": "timestamp,value\n2025-11-11T09:00:00Z,1\n" });
+    let stored = call(&room, "ingest_metrics", input).await.unwrap();
+    assert_eq!(stored["series"][0]["metric_name"], "qq");
+    let named = json!({ "service_id": "shop", "metric_name": "qq", "csv": "timestamp,cpu\n2025-11-11T09:00:00Z,1\n" });
+    let stored = call(&room, "ingest_metrics", named).await.unwrap();
+    assert_eq!(stored["series"][0]["metric_name"], "cpu");
+}
+
+#[tokio::test]
+async fn hours_beyond_the_years_that_are_taken_are_refused_by_what_was_given() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let input = |csv: &str, start: Value| json!({ "service_id": "shop", "csv": csv, "start": start });
+    let far = input("t,cpu\n99999999,1\n", json!("2025-11-11T00:00:00Z"));
+    let error = call(&room, "ingest_metrics", far).await.unwrap_err();
+    assert!(error.kind == Kind::Invalid && error.message.contains("they count from `start`"), "{error}");
+    let early = input("t,cpu\n0,1\n9999999,1\n", Value::Null);
+    let error = call(&room, "ingest_metrics", early).await.unwrap_err();
+    assert!(error.message.contains("give `start`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_is_told_at_its_own_field() {
+    let test = sqlite().await;
+    let room = room(&test, PlanningConfig::default()).await;
+    let point = json!({ "timestamp": 1_762_855_200, "value": 1, "metric_name": " " });
+    let error =
+        call(&room, "ingest_metrics", json!({ "service_id": "shop", "points": [point] })).await.unwrap_err();
+    let detail = opsroom_core::fields::detail(&error);
+    assert_eq!(detail.as_array().unwrap().len(), 1, "{detail}");
+    assert_eq!(detail[0]["loc"], json!(["body", "points", 0, "metric_name"]));
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
+}
+
+/// A server that stands for GitHub's API, and a room that looks at it. A path that has no answer is a 500.
+async fn with_github(test: &TestDb, answers: Vec<(&'static str, String)>) -> Arc<Room> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let api_url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
+            let first = lines.next().unwrap_or_default();
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let path = first.split(' ').nth(1).unwrap_or_default();
+            let known = answers.iter().find(|(at, _)| *at == path).map(|(_, answer)| answer.clone());
+            let answer = known.unwrap_or_else(|| answer("500 Oh", "", ""));
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let config = RoomConfig {
+        data_dir: test.folder.path().to_owned(),
+        database: test.config.clone(),
+        egress: EgressConfig { allow_addresses: vec!["127.0.0.1".to_owned()], ..EgressConfig::default() },
+        planning: PlanningConfig {
+            github: GithubConfig { api_url, ..GithubConfig::default() },
+            ..PlanningConfig::default()
+        },
+        ..RoomConfig::default()
+    };
+    Room::open(&config, Clock::manual(Time(NOW * 1_000_000)), Lifecycle::new()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_repository_is_unavailable_and_a_limit_says_how_long_it_lasts() {
+    let test = sqlite().await;
+    let room = with_github(
+        &test,
+        vec![
+            ("/repos/acme/null", answer("200 OK", "", "null")),
+            ("/repos/acme/list", answer("200 OK", "", "[1,2]")),
+            ("/repos/acme/limit", answer("403 Forbidden", "Retry-After: 60\r\n", "{}")),
+            ("/repos/acme/shop", answer("200 OK", "", "{\"name\":\"shop\",\"stargazers_count\":3}")),
+        ],
+    )
+    .await;
+    let ask = async |name: &str| {
+        call(&room, "analyze_repository", json!({ "github_url": format!("acme/{name}") })).await
+    };
+    for name in ["null", "list"] {
+        assert_eq!(ask(name).await.unwrap_err().kind, Kind::Unavailable, "{name}");
+    }
+    let limit = ask("limit").await.unwrap_err();
+    assert_eq!((limit.kind, limit.retry_after()), (Kind::Busy, Some(60)));
+    let found = ask("shop").await.unwrap();
+    for what in ["languages", "files"] {
+        let missed = format!("its {what} could not be read: GitHub answered 500");
+        assert!(found["reasons"].as_array().unwrap().contains(&json!(missed)), "{found}");
     }
 }

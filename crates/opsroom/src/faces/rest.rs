@@ -41,7 +41,8 @@ impl IntoResponse for Failure {
                 answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
             Kind::Busy | Kind::Unavailable => {
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                let seconds = HeaderValue::from(self.0.retry_after().unwrap_or(1));
+                answer.headers_mut().insert(header::RETRY_AFTER, seconds);
             }
             _ => {}
         }

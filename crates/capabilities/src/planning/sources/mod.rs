@@ -82,11 +82,18 @@ fn found(points: Vec<Point>) -> Found {
     Found { readings, notes: Vec::new() }
 }
 
+/// Whatever is wrong with the file is the operator's to mend, and no caller's: the source is unavailable, and
+/// the log has the path.
 fn from_csv(path: &std::path::Path, query: &Query) -> Result<Found> {
-    let bytes = opsroom_core::files::read_named(path, MAX_CSV_BYTES)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| Error::invalid("the CSV file of `planning.csv_path` is not UTF-8").because(error))?;
-    let table = Table::parse(text, table::Bounds::FILE)?;
+    let away = |what: &str, error: Error| {
+        tracing::warn!(error = %error, causes = error.causes(), "the file of planning.csv_path cannot be used");
+        Error::unavailable(format!("the CSV file of `planning.csv_path` {what}")).because(error)
+    };
+    let bytes = opsroom_core::files::read_named(path, MAX_CSV_BYTES);
+    let bytes = bytes.map_err(|error| away("cannot be read", error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| away("is not UTF-8", Error::internal(error)))?;
+    let table = Table::parse(text, table::Bounds::FILE)
+        .map_err(|error| away(&format!("cannot be used: {}", error.message), error))?;
     Ok(pick(&table, query))
 }
 

@@ -5,9 +5,12 @@
 //! `value` or `y` the file is long, and a column `metric`, `metric_name` or `series` says whose value it
 //! is (`service/metric`, or the metric alone); otherwise every other column is a metric. A small number
 //! of time is an hour's index; rows between two full hours are interpolated ones and are left out.
+//!
+//! What could be read in two ways, such as a cell too many or two columns of one name, is refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use opsroom_analytics::forecast::series::MAX_VALUE;
 use opsroom_core::{Error, Result};
 
 use crate::planning::moment;
@@ -62,12 +65,16 @@ pub struct Table {
     pub points: Vec<TablePoint>,
     /// The largest index of an hour; none when the text has times.
     pub last_hour: Option<i64>,
+    /// Whether no column says whose the values are: the only metric is then called `value`.
+    pub unnamed: bool,
     /// What was left out.
     pub notes: Vec<String>,
 }
 
 /// What the columns are.
 struct Columns {
+    /// How many there are.
+    count: usize,
     time: usize,
     service: Option<usize>,
     shape: Shape,
@@ -90,8 +97,14 @@ impl Table {
             .next()
             .ok_or_else(|| Error::invalid("the CSV is empty; its first line names the columns"))?;
         let columns = columns(&fields(head, 1)?)?;
-        let mut reader =
-            Reader { bounds, known: HashMap::new(), table: Table::default(), between: 0, empty: 0 };
+        let unnamed = matches!(&columns.shape, Shape::Long { series: None, .. });
+        let mut reader = Reader {
+            bounds,
+            known: HashMap::new(),
+            table: Table { unnamed, ..Table::default() },
+            between: 0,
+            empty: 0,
+        };
         for (at, line) in lines {
             reader.row(&columns, &fields(line, at + 1)?, at + 1)?;
         }
@@ -109,6 +122,14 @@ struct Reader {
 
 impl Reader {
     fn row(&mut self, columns: &Columns, row: &[String], line: usize) -> Result<()> {
+        // A comma at the end of a line makes an empty cell, which is no harm.
+        if row.iter().skip(columns.count).any(|cell| !cell.trim().is_empty()) {
+            return Err(Error::invalid(format!(
+                "line {line} of the CSV has {} cells for {} columns; a value with a comma goes into quotes",
+                row.len(),
+                columns.count
+            )));
+        }
         let cell = |at: usize| row.get(at).map(|text| text.trim()).unwrap_or_default();
         let Some(at) = position(cell(columns.time), line)? else {
             self.between += 1;
@@ -145,10 +166,13 @@ impl Reader {
             self.empty += 1;
             return Ok(());
         }
-        let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
+        // A NaN is not in the range.
+        let value = text.parse::<f64>().ok().filter(|value| value.abs() <= MAX_VALUE);
         let value = value.ok_or_else(|| {
             let shown: String = text.escape_debug().take(40).collect();
-            Error::invalid(format!("line {line} of the CSV: `{shown}` of {metric} is not a finite number"))
+            Error::invalid(format!(
+                "line {line} of the CSV: `{shown}` of {metric} is not a finite number from -1e15 to 1e15"
+            ))
         })?;
         let key = (service, metric.to_owned());
         let series = match self.known.get(&key) {
@@ -208,6 +232,15 @@ fn position(text: &str, line: usize) -> Result<Option<Position>> {
 }
 
 fn columns(names: &[String]) -> Result<Columns> {
+    let mut seen = HashSet::new();
+    if let Some(twice) =
+        names.iter().map(|name| name.trim()).find(|name| !name.is_empty() && !seen.insert(*name))
+    {
+        let shown: String = twice.escape_debug().take(40).collect();
+        return Err(Error::invalid(format!(
+            "the CSV has two columns `{shown}`; name each column differently"
+        )));
+    }
     let find = |wanted: &[&str]| {
         wanted
             .iter()
@@ -233,7 +266,7 @@ fn columns(names: &[String]) -> Result<Columns> {
     if matches!(&shape, Shape::Wide(metrics) if metrics.is_empty()) {
         return Err(Error::invalid("the CSV has no column of values"));
     }
-    Ok(Columns { time, service, shape })
+    Ok(Columns { count: names.len(), time, service, shape })
 }
 
 /// The fields of one line (RFC 4180, without line breaks in fields).
@@ -303,6 +336,10 @@ mod tests {
         assert!(message("t,x\n1,inf\n").contains("finite"));
         assert!(message("t,x\n1,2\n2025-11-11,2\n").contains("mixes"));
         assert!(message("t,x\n\"1,2\n").contains("quote"));
+        assert!(message("t,x\n1,2\n2,3,5\n").contains("line 3 of the CSV has 3 cells for 2 columns"));
+        assert!(message("t,x, x\n1,2,3\n").contains("two columns `x`"));
+        assert!(message("t,x\n1,1e20\n").contains("1e15"));
+        assert_eq!(parse("t,x,\n1,2,\n2,3,,\n").unwrap().points.len(), 2, "commas at the end");
     }
 
     #[test]
