@@ -9,7 +9,7 @@ use super::model::{Severity, Status};
 use super::quiet::{Quiet, Surroundings};
 use super::routing::Decision;
 use super::store::{AlertRow, Entry, GroupRow, Looked, Member, Told};
-use super::{Alerts, oncall, shown};
+use super::{Alerts, oncall, raised, shown};
 use crate::notifications::{Content, Level};
 
 /// How often is looked for what is due, in milliseconds.
@@ -17,7 +17,7 @@ const LOOK_MILLIS: u64 = 1000;
 /// Groups that one round looks at.
 const ROUND: u64 = 200;
 /// Alerts of a group that one look takes in.
-const MOST_MEMBERS: u64 = 1000;
+const MOST_MEMBERS: u64 = 10_000;
 /// Alerts that go on and may inhibit others.
 const MOST_SOURCES: u64 = 10_000;
 /// Alerts of a group that a message names; the others are counted.
@@ -267,7 +267,7 @@ impl View {
                 member.told = Told::Firing;
                 member.told_at = Some(now);
             }
-            member.quiet = None;
+            let mut changed = tell || member.quiet.take().is_some();
             let after = |level: i64| {
                 let step = decision.escalate.get(usize::try_from(level).ok()?)?;
                 Some(member.first_at?.plus_seconds(step.after_seconds.into()))
@@ -278,10 +278,11 @@ impl View {
                     .or_default()
                     .push(member.alert.clone());
                 member.level += 1;
+                changed = true;
             }
             due.extend(after(member.level));
             due.extend(repeat(&member));
-            look.kept.push(member);
+            look.keep(member, changed);
         }
         for (number, rows) in steps {
             let step = &decision.escalate[number];
@@ -316,8 +317,16 @@ impl Looked {
             };
             self.history.push((id.clone(), entry));
             member.quiet = Some(quiet.words.clone());
+            return self.keep(member, true);
         }
-        self.kept.push(member);
+        self.keep(member, false);
+    }
+
+    fn keep(&mut self, member: Member, changed: bool) {
+        self.stays = true;
+        if changed {
+            self.changed.push(member);
+        }
     }
 }
 
@@ -357,8 +366,19 @@ fn content(group: &GroupRow, rows: &[&AlertRow]) -> Content {
         text: lines.join("\n\n"),
         level,
         url: url.cloned().unwrap_or_default(),
-        fields: vec![("group".to_owned(), group.name.clone())],
+        fields: fields(group, rows),
         actions: Vec::new(),
         thread: group.id.clone(),
     }
+}
+
+/// Names and values beside the text: of a finding of the house its details.
+fn fields(group: &GroupRow, rows: &[&AlertRow]) -> Vec<(String, String)> {
+    let mut fields = vec![("group".to_owned(), group.name.clone())];
+    if let [row] = rows
+        && row.receiver == raised::RECEIVER
+    {
+        fields.extend(row.told.annotations.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    fields
 }

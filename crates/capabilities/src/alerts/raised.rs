@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Alerts;
 use super::matchers::Labels;
-use super::model::{Incoming, LONGEST_TEXT, Severity, Status, cut, fingerprint};
+use super::model::{Incoming, LONGEST_TEXT, Severity, Status, bounded, cut, fingerprint};
 use super::store::{AlertRow, Delivery, DeliveryState, Entry, Store};
 use crate::notifications::Message;
 
@@ -74,9 +74,8 @@ impl Alerts {
         let mut alert = Incoming::of_labels(labels, true);
         alert.fingerprint = fingerprint(&Labels::from([("finding".to_owned(), it.key)]));
         alert.severity = Severity::Warning;
-        let lines = it.fields.iter().map(|(name, value)| format!("{name}: {value}"));
-        let text = std::iter::once(it.text).chain(lines).collect::<Vec<_>>().join("\n");
-        alert.description = cut(&text, LONGEST_TEXT).to_owned();
+        alert.description = cut(&it.text, LONGEST_TEXT).to_owned();
+        alert.annotations = bounded(it.fields.into_iter().collect(), LONGEST_TEXT);
         if it.url.starts_with("https://") || it.url.starts_with("http://") {
             alert.links.insert("source".to_owned(), it.url);
         }

@@ -24,7 +24,7 @@ const LEASE_SECONDS: i64 = 30;
 /// How long a conversation with a server for mail may take, in seconds.
 const MAIL_SECONDS: i64 = 60;
 /// How often the outbox is looked at when nothing was queued here.
-const LOOK_SECONDS: u64 = 5;
+const LOOK_SECONDS: u64 = 1;
 /// After so many attempts, about two days, a message is given up.
 const MOST_ATTEMPTS: i64 = 60;
 /// The longest pause between two attempts, in seconds.

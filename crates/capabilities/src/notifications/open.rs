@@ -307,6 +307,7 @@ impl Notifications {
             let target = Target {
                 url: inner.config.discord_webhook_url.clone(),
                 username: inner.config.discord_bot_name.clone(),
+                avatar: inner.config.discord_bot_avatar.clone(),
                 ..Target::default()
             };
             let kind = ChannelKind::Discord;

@@ -10,6 +10,9 @@ use super::{text, texts, time};
 
 pub fn alerts(body: &Value) -> Result<Vec<Incoming>> {
     let wrong = || Error::invalid("alerts: a delivery of Alertmanager or Grafana has a list of alerts");
+    if body.get("alerts").is_none() && body.get("ruleName").is_some() {
+        return legacy(body).map(|alert| vec![alert]);
+    }
     let list = body.get("alerts").and_then(Value::as_array).ok_or_else(wrong)?;
     list.iter().enumerate().map(|(at, one)| alert(at, one, body)).collect()
 }
@@ -41,6 +44,38 @@ fn alert(at: usize, it: &Value, body: &Value) -> Result<Incoming> {
     alert.ends_at = time(it.get("endsAt")).filter(|_| !firing);
     alert.links = links(it, body);
     alert.annotations = annotations;
+    Ok(alert)
+}
+
+/// What Grafana posted before its version 9: one rule and its state.
+fn legacy(body: &Value) -> Result<Incoming> {
+    let field = |name: &str| body.get(name).and_then(text).filter(|text| !text.is_empty());
+    let firing = match field("state").as_deref() {
+        Some("alerting" | "no_data") => true,
+        Some("ok" | "paused" | "pending") => false,
+        _ => return Err(Error::invalid("state: it is `alerting`, `no_data`, `ok`, `paused` or `pending`")),
+    };
+    let name = field("ruleName").ok_or_else(|| Error::invalid("ruleName: an alert has a name"))?;
+    let mut labels = texts(body.get("tags"));
+    labels.insert("alertname".to_owned(), name);
+    if let Some(id) = field("ruleId") {
+        labels.insert("rule_id".to_owned(), id);
+    }
+    let mut alert = Incoming::of_labels(labels, firing);
+    alert.title = cut(&field("title").unwrap_or_else(|| alert.title.clone()), LONGEST_LABEL).to_owned();
+    alert.description = cut(&field("message").unwrap_or_default(), LONGEST_TEXT).to_owned();
+    let values = body.get("evalMatches").and_then(Value::as_array).into_iter().flatten();
+    let words: Vec<String> = values
+        .filter_map(|it| {
+            Some(format!("{}={}", it.get("metric").and_then(text)?, it.get("value").and_then(text)?))
+        })
+        .collect();
+    alert.value = (!words.is_empty()).then(|| cut(&words.join(", "), LONGEST_LABEL).to_owned());
+    if let Some(url) =
+        field("ruleUrl").filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    {
+        alert.links.insert("panel".to_owned(), cut(&url, LONGEST_TEXT).to_owned());
+    }
     Ok(alert)
 }
 
@@ -104,6 +139,21 @@ mod tests {
         assert_eq!(alert.ends_at, None);
         assert_eq!(alert.value.as_deref(), Some("A=3.5, B=0"));
         assert_eq!(alert.links.keys().collect::<Vec<_>>(), ["alertmanager", "source"]);
+    }
+
+    #[test]
+    fn what_grafana_posted_before_its_version_9_is_read() {
+        let body = |state: &str| {
+            json!({
+                "ruleId": 1, "ruleName": "cpu", "state": state, "title": "[Alerting] cpu", "message": "high",
+                "evalMatches": [{ "metric": "a", "value": 97.5, "tags": {} }], "ruleUrl": "https://g.example/d/1"
+            })
+        };
+        let (begun, ended) =
+            (alerts(&body("alerting")).unwrap().remove(0), alerts(&body("ok")).unwrap().remove(0));
+        assert_eq!((begun.firing, ended.firing, begun.value.as_deref()), (true, false, Some("a=97.5")));
+        assert_eq!(begun.fingerprint, ended.fingerprint);
+        assert!(alerts(&body("burning")).unwrap_err().message.starts_with("state: "));
     }
 
     #[test]

@@ -69,8 +69,10 @@ pub struct Placed {
 /// What a look at a group changes.
 #[derive(Debug, Default)]
 pub struct Looked {
-    /// Members with what is known of them now.
-    pub kept: Vec<Member>,
+    /// Whether anybody stays in the group.
+    pub stays: bool,
+    /// Members of which something else is known now.
+    pub changed: Vec<Member>,
     /// Members that leave.
     pub left: Vec<String>,
     /// Alerts that a silence keeps quiet from now on, or no longer.
@@ -246,7 +248,7 @@ impl Store {
         if on.run(&update).await? == 0 {
             return Err(Error::conflict("another server looked at the group"));
         }
-        for member in &look.kept {
+        for member in &look.changed {
             write_member(on, member).await?;
         }
         for left in look.left.chunks(100) {
@@ -267,7 +269,7 @@ impl Store {
             on.run(&update).await?;
         }
         alerts::write_history(on, &look.history).await?;
-        if look.kept.is_empty() {
+        if !look.stays {
             // Whoever puts an alert into it meanwhile has given it a time.
             let empty = Query::delete()
                 .from_table(G::Table)

@@ -39,6 +39,9 @@ pub fn bodies(target: &Target, it: &Content, now: Time) -> Vec<Value> {
         if !target.username.is_empty() {
             body["username"] = json!(cut(&target.username, 80, characters));
         }
+        if is_web(&target.avatar) {
+            body["avatar_url"] = json!(target.avatar);
+        }
         body
     };
     split(&text, LONGEST, characters).into_iter().enumerate().map(body).collect()

@@ -120,6 +120,8 @@ pub struct Target {
     pub mentions: Vec<String>,
     /// The name under which messages appear, where the provider lets one choose.
     pub username: String,
+    /// The picture beside them; of the configured channel alone.
+    pub avatar: String,
     /// The server that takes its mail, when it is another one than that of `notifications.smtp`.
     pub smtp: Option<SmtpConfig>,
 }
@@ -163,6 +165,7 @@ impl Target {
             to: kept.to,
             mentions: kept.mentions,
             username: kept.username,
+            avatar: String::new(),
         })
     }
 }
