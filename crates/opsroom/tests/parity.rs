@@ -339,6 +339,7 @@ fn story() -> Vec<(&'static str, Value)> {
         ("add_channel", json!({ "name": "hook", "kind": "slack", "url": "http://169.254.169.254/" })),
         ("list_channels", json!({})),
         ("test_channel", json!({ "name": "nobody" })),
+        ("preview_channel", json!({ "name": "hook", "text": "hello" })),
         ("send_notification", json!({ "channel": "nobody", "title": "hello" })),
         ("delete_channel", json!({ "name": "hook" })),
         ("list_on_call", json!({})),

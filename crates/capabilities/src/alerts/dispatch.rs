@@ -163,6 +163,11 @@ impl Alerts {
             let words = "the route's channel is `none`".to_owned();
             return Some(Quiet { words, silenced: false, again_at: None });
         }
+        let quiet = |name: &&String| self.config.times.get(*name).is_some_and(|time| time.holds(now));
+        if let Some(name) = decision.mute_times.iter().find(quiet) {
+            let words = format!("the route is quiet at the time `{name}`");
+            return Some(Quiet { words, silenced: false, again_at: Some(now.plus_seconds(60)) });
+        }
         around.quiet(alert, now, recheck)
     }
 }

@@ -158,6 +158,7 @@ fn route(
         repeat_seconds: seconds("repeat_interval", &it.repeat_interval)?,
         send_resolved: None,
         escalate: None,
+        mute_times: None,
         go_on: it.r#continue,
         routes,
     })

@@ -34,6 +34,7 @@ mod simulate;
 mod store;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,7 @@ pub use oncall::Rotation;
 pub use quiet::Inhibition;
 pub use routing::Route;
 pub use store::MIGRATIONS;
+pub use times::QuietTime;
 
 /// How alerts are routed and kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,8 @@ pub struct AlertsConfig {
     pub routing: Route,
     /// Who is on call: rotations by name. A route's channel `oncall:NAME` is whoever is on call then.
     pub rotations: BTreeMap<String, Rotation>,
+    /// Parts of the week, by name, at which routes can be quiet.
+    pub times: BTreeMap<String, QuietTime>,
     /// Which alerts keep which others quiet.
     pub inhibit: Vec<Inhibition>,
     /// For how many days deliveries are kept, from 1 to 365.
@@ -77,6 +81,7 @@ impl Default for AlertsConfig {
         Self {
             routing: Route::default(),
             rotations: BTreeMap::new(),
+            times: BTreeMap::new(),
             inhibit: Vec::new(),
             keep_deliveries_days: 14,
             keep_deliveries_mib: 256,
@@ -104,6 +109,12 @@ impl AlertsConfig {
         for (number, rule) in self.inhibit.iter().enumerate() {
             rule.validate(&format!("alerts.inhibit.{number}"))?;
         }
+        for (name, time) in &self.times {
+            time.validate(&format!("alerts.times.{name}"))?;
+        }
+        let rotations: Vec<&str> = self.rotations.keys().map(String::as_str).collect();
+        let times: Vec<&str> = self.times.keys().map(String::as_str).collect();
+        self.routing.check_names("alerts.routing", &rotations, &times)?;
         self.routing.validate("alerts.routing")
     }
 }

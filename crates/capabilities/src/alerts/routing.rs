@@ -31,6 +31,8 @@ pub struct Route {
     pub repeat_seconds: Option<u32>,
     /// Whether people are told that an alert is over; yes without.
     pub send_resolved: Option<bool>,
+    /// The names of times in `alerts.times` at which nobody is told.
+    pub mute_times: Option<Vec<String>>,
     /// Who is told when nobody takes an alert, step by step.
     pub escalate: Option<Vec<EscalationStep>>,
     /// Whether routes after this one are tried as well.
@@ -69,6 +71,8 @@ pub struct Decision {
     pub send_resolved: bool,
     /// Who is told when nobody takes it.
     pub escalate: Vec<EscalationStep>,
+    /// The times at which nobody is told.
+    pub mute_times: Vec<String>,
 }
 
 /// What a route within has from those around it.
@@ -81,6 +85,7 @@ struct Inherited<'a> {
     repeat: u32,
     send_resolved: bool,
     escalate: &'a [EscalationStep],
+    mute_times: &'a [String],
 }
 
 impl Route {
@@ -93,6 +98,29 @@ impl Route {
             )));
         }
         self.check(name, 0)
+    }
+
+    /// Holds the rotations and times that routes name against those that there are.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the route.
+    pub fn check_names(&self, name: &str, rotations: &[&str], times: &[&str]) -> Result<()> {
+        let steps = self.escalate.iter().flatten().map(|step| step.channel.as_str());
+        let channels = self.channel.as_deref().into_iter().chain(steps);
+        let mut called = channels.filter_map(|channel| channel.strip_prefix(super::oncall::PREFIX));
+        if let Some(missing) = called.find(|rotation| !rotations.contains(rotation)) {
+            return Err(Error::invalid(format!(
+                "{name}: there is no rotation {missing:?} in alerts.rotations"
+            )));
+        }
+        let mut quiet = self.mute_times.iter().flatten();
+        if let Some(missing) = quiet.find(|time| !times.contains(&time.as_str())) {
+            return Err(Error::invalid(format!(
+                "{name}.mute_times: there is no {missing:?} in alerts.times"
+            )));
+        }
+        let mut routes = self.routes.iter().enumerate();
+        routes.try_for_each(|(at, route)| route.check_names(&format!("{name}.routes.{at}"), rotations, times))
     }
 
     fn check(&self, name: &str, depth: usize) -> Result<()> {
@@ -125,6 +153,7 @@ impl Route {
             repeat: 14_400,
             send_resolved: true,
             escalate: &[],
+            mute_times: &[],
         };
         let mut decisions = Vec::new();
         self.walk(labels, &outermost, "0".to_owned(), &mut decisions);
@@ -149,6 +178,7 @@ impl Route {
             repeat: self.repeat_seconds.unwrap_or(around.repeat),
             send_resolved: self.send_resolved.unwrap_or(around.send_resolved),
             escalate: self.escalate.as_deref().unwrap_or(around.escalate),
+            mute_times: self.mute_times.as_deref().unwrap_or(around.mute_times),
         };
         let mut taken = false;
         for (number, route) in self.routes.iter().enumerate() {
@@ -168,6 +198,7 @@ impl Route {
                 repeat_seconds: here.repeat,
                 send_resolved: here.send_resolved,
                 escalate: here.escalate.to_vec(),
+                mute_times: here.mute_times.to_vec(),
             });
         }
         true

@@ -392,3 +392,37 @@ async fn what_the_house_finds_is_an_alert_and_one_message() {
         assert_eq!(house.round(0).await, ["warning (1): Abnormal cpu of shop"]);
     }
 }
+
+#[tokio::test]
+async fn a_route_is_quiet_at_its_times_and_then_tells_what_goes_on() {
+    // The clock begins at 10:00.
+    let times = json!({ "morning": { "from": "09:00", "until": "11:00" } });
+    let routing = json!({ "group_wait_seconds": 0, "mute_times": ["morning"] });
+    let house = House::new(sqlite().await, json!({ "times": times, "routing": routing })).await;
+    let bearer =
+        format!("Bearer {}", house.receiver(json!({ "name": "am", "sender": "alertmanager" })).await);
+    let auth = [("authorization", bearer.as_str())];
+    house.deliver("am", &auth, &delivery(&[("Down", "firing", TEN)])).await.unwrap();
+    assert_eq!(house.round(0).await, [""; 0]);
+    let id = house.listed().await[0]["id"].clone();
+    let told = house.call("explain_alert", json!({ "id": id })).await.unwrap();
+    assert!(told["quiet"][0].as_str().unwrap().contains("`morning`"), "{told}");
+    assert_eq!(house.round(3599).await, [""; 0]);
+    assert_eq!(house.round(60).await, ["critical (1): Down"]);
+}
+
+#[test]
+fn a_routing_that_names_what_there_is_not_is_refused() {
+    for (config, words) in [
+        (json!({ "routing": { "channel": "oncall:x" } }), "rotation \"x\""),
+        (
+            json!({ "routing": { "routes": [{ "mute_times": ["night"] }] } }),
+            "alerts.routing.routes.0.mute_times",
+        ),
+        (json!({ "inhibit": [{ "source": ["a=b"] }] }), "alerts.inhibit.0"),
+    ] {
+        let config: AlertsConfig = serde_json::from_value(config).unwrap();
+        let message = config.validate().unwrap_err().message;
+        assert!(message.contains(words), "{message}");
+    }
+}

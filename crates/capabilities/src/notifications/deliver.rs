@@ -171,6 +171,7 @@ impl Notifications {
             let request = opsroom_core::egress::Request::post_json(channel.target.url.expose(), &body);
             return Ok(Form::Requests(vec![request]));
         };
+        let content = channel.shaped(content);
         if channel.kind == ChannelKind::Email {
             return Ok(Form::Mail(content));
         }

@@ -179,6 +179,7 @@ impl Notifications {
             operation!(open::add_channel, Write, "POST /channels"),
             operation!(open::list_channels, Read, "GET /channels"),
             operation!(open::test_channel, Write, "POST /channels/{name}/test"),
+            operation!(open::preview_channel, Read, "POST /channels/{name}/preview"),
             operation!(open::delete_channel, Destroy, "DELETE /channels/{name}"),
         ];
         capability.migrations = MIGRATIONS.into();

@@ -7,8 +7,9 @@ use opsroom_core::seal::{Reseal, Sealer};
 use opsroom_core::{Call, Error, Kind, Result, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::channels::{ChannelKind, Content, Level, Target, apprise};
+use super::channels::{self, ChannelKind, Content, Level, Target, apprise, template};
 use super::deliver::shown;
 use super::store::channels::{ChannelRow, ChannelSettings};
 use super::{DEFAULT_CHANNEL, Notifications};
@@ -20,6 +21,18 @@ pub struct Channel {
     pub per_minute: u32,
     pub hold_after_crash: bool,
     pub fallback: Option<String>,
+    title_template: Option<String>,
+    text_template: Option<String>,
+}
+
+impl Channel {
+    /// A message in the channel's own words.
+    pub fn shaped(&self, it: Content) -> Content {
+        let fill =
+            |template: &Option<String>| template.as_ref().map(|template| template::fill(template, &it));
+        let (title, text) = (fill(&self.title_template), fill(&self.text_template));
+        Content { title: title.unwrap_or(it.title), text: text.unwrap_or(it.text), ..it }
+    }
 }
 
 /// Adds a channel: a place where people are told.
@@ -61,6 +74,50 @@ pub struct AddChannel {
     #[serde(default)]
     #[schemars(length(max = 64))]
     fallback: Option<String>,
+    /// What its messages say in the place of their title, with the places `{{title}}`, `{{text}}`, `{{level}}`,
+    /// `{{url}}`, `{{fields}}` and `{{fields.NAME}}`, such as `[{{level}}] {{title}}`.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    title_template: Option<String>,
+    /// The same for their text.
+    #[serde(default)]
+    #[schemars(length(max = 8000))]
+    text_template: Option<String>,
+}
+
+/// Shows what a channel would be sent: each request's body in its provider's form. Nothing is sent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewChannel {
+    /// Its name.
+    #[schemars(length(min = 1, max = 64))]
+    name: String,
+    /// The title of the message.
+    #[serde(default = "sample_title")]
+    #[schemars(length(min = 1, max = 250))]
+    title: String,
+    /// Its text.
+    #[serde(default)]
+    #[schemars(length(max = 100_000))]
+    text: String,
+    /// How much it matters.
+    #[serde(default)]
+    level: Level,
+}
+
+fn sample_title() -> String {
+    "disk full on db-1".to_owned()
+}
+
+/// What a channel would be sent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChannelPreview {
+    /// The title in the channel's own words.
+    pub title: String,
+    /// The text in the channel's own words.
+    pub text: String,
+    /// The bodies of the requests, without what signs them; of mail none.
+    pub bodies: Vec<Value>,
 }
 
 /// A channel, without what opens it.
@@ -78,6 +135,10 @@ pub struct ShownChannel {
     pub hold_after_crash: bool,
     /// The channel that is told what this one refuses.
     pub fallback: Option<String>,
+    /// What its messages say in the place of their title; null when that.
+    pub title_template: Option<String>,
+    /// What they say in the place of their text; null when that.
+    pub text_template: Option<String>,
     /// Who made it.
     pub created_by: String,
     /// When it was made; null for `default`, which the configuration makes.
@@ -168,7 +229,15 @@ pub(super) async fn add_channel(
         per_minute: input.per_minute.unwrap_or_else(|| kind.per_minute()),
         hold_after_crash: input.hold_after_crash,
         fallback: input.fallback.filter(|name| !name.is_empty()),
+        title_template: input.title_template.filter(|text| !text.is_empty()),
+        text_template: input.text_template.filter(|text| !text.is_empty()),
     };
+    for (key, template) in
+        [("title_template", &settings.title_template), ("text_template", &settings.text_template)]
+    {
+        let checked = template.as_deref().map_or(Ok(()), template::check);
+        checked.map_err(|error| Error::invalid(format!("{key}: {}", error.message)))?;
+    }
     let id = new_id();
     let sealed = service.sealer()?.seal(&["channel", &id], &target.to_plain()?).await?;
     let row = ChannelRow {
@@ -198,6 +267,8 @@ pub(super) async fn list_channels(service: Notifications, call: Call, _: ListCha
             per_minute: ChannelKind::Discord.per_minute(),
             hold_after_crash: false,
             fallback: None,
+            title_template: None,
+            text_template: None,
             created_by: "configuration".to_owned(),
             created_at: None,
         });
@@ -230,6 +301,28 @@ pub(super) async fn test_channel(
     service.send(&call, &input.name, &content).await
 }
 
+pub(super) async fn preview_channel(
+    service: Notifications,
+    call: Call,
+    input: PreviewChannel,
+) -> Result<ChannelPreview> {
+    let opened =
+        service.channel(call.caller.team(), &input.name).await?.ok_or_else(|| missing(&input.name))?;
+    let content = Content { title: input.title, text: input.text, level: input.level, ..Content::default() };
+    let content = opened.shaped(content);
+    let now = service.inner.clock.now();
+    let requests = channels::requests(opened.kind, &opened.target, &content, "preview", now)?;
+    let body = |request: &opsroom_core::egress::Request| {
+        let mut body: Value = serde_json::from_slice(&request.body).map_err(Error::internal)?;
+        for name in ["sign", "timestamp"] {
+            body.as_object_mut().and_then(|body| body.remove(name));
+        }
+        Ok(body)
+    };
+    let bodies = requests.iter().map(body).collect::<Result<_>>()?;
+    Ok(ChannelPreview { title: content.title, text: content.text, bodies })
+}
+
 pub(super) async fn send_notification(
     service: Notifications,
     call: Call,
@@ -253,6 +346,8 @@ fn channel(row: ChannelRow) -> ShownChannel {
         per_minute: row.settings.per_minute,
         hold_after_crash: row.settings.hold_after_crash,
         fallback: row.settings.fallback,
+        title_template: row.settings.title_template,
+        text_template: row.settings.text_template,
         created_by: row.created_by,
         created_at: Some(shown(row.created_at)),
     }
@@ -317,6 +412,8 @@ impl Notifications {
                 per_minute: kind.per_minute(),
                 hold_after_crash: false,
                 fallback: None,
+                title_template: None,
+                text_template: None,
             };
             return Ok((!inner.config.discord_webhook_url.is_empty()).then_some(opened));
         }
@@ -328,6 +425,8 @@ impl Notifications {
             per_minute: row.settings.per_minute,
             hold_after_crash: row.settings.hold_after_crash,
             fallback: row.settings.fallback,
+            title_template: row.settings.title_template,
+            text_template: row.settings.text_template,
         }))
     }
 

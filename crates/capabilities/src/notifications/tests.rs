@@ -318,3 +318,29 @@ async fn a_channel_cannot_lead_to_what_must_not_be_reached() {
         call(&notifications, "add_channel", json!({ "name": "m", "kind": "email" })).await.unwrap_err();
     assert!(error.message.starts_with("to: "), "{}", error.message);
 }
+
+#[tokio::test]
+async fn a_channel_speaks_in_its_own_words_and_shows_them_before() {
+    let test = sqlite().await;
+    let (url, bodies) = receiver(vec![answer("200 OK", "", "{}")]);
+    let notifications = open(&test, &clock(), "").await;
+    let wrong = json!({ "name": "a", "url": url, "title_template": "{{cycler.__init__}}" });
+    let error = call(&notifications, "add_channel", wrong).await.unwrap_err();
+    assert!(error.message.starts_with("title_template: "), "{}", error.message);
+    let input = json!({
+        "name": "a", "kind": "feishu", "url": url, "secret": "demo",
+        "title_template": "[{{level}}] {{title}}", "text_template": "<{{text}}>"
+    });
+    call(&notifications, "add_channel", input).await.unwrap();
+    let input = json!({ "name": "a", "title": "disk", "text": "full", "level": "critical" });
+    let shown = call(&notifications, "preview_channel", input).await.unwrap();
+    assert_eq!((&shown["title"], &shown["text"]), (&json!("[critical] disk"), &json!("<full>")));
+    assert_eq!(shown["bodies"][0]["sign"], Value::Null);
+    assert!(!shown.to_string().contains("secret-token"));
+    assert!(bodies.try_iter().next().is_none(), "nothing is sent");
+    send(&notifications, "a", "disk", "full").await;
+    notifications.deliver_due().await.unwrap();
+    let body = bodies.recv().unwrap();
+    assert_eq!(body["card"]["header"]["title"]["content"], "[info] disk");
+    assert!(body["sign"].is_string());
+}

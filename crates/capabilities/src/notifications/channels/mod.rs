@@ -6,6 +6,7 @@ mod discord;
 mod judge;
 mod sign;
 pub mod split;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod webhook;

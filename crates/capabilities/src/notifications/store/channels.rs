@@ -34,6 +34,11 @@ pub struct ChannelSettings {
     pub hold_after_crash: bool,
     /// The channel that gets what this one refuses.
     pub fallback: Option<String>,
+    /// What its messages say in the place of their title, and of their text.
+    #[serde(default)]
+    pub title_template: Option<String>,
+    #[serde(default)]
+    pub text_template: Option<String>,
 }
 
 /// A channel as the database has it.
