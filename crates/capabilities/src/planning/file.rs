@@ -8,7 +8,7 @@ use std::io::Read;
 
 use opsroom_analytics::forecast::backtest::Plan;
 use opsroom_analytics::forecast::choice::{Choice, Forecast, Policy};
-use opsroom_analytics::forecast::clean::{Kind, Reading, clean};
+use opsroom_analytics::forecast::clean::{CleaningReport, Kind, Reading, clean};
 use opsroom_analytics::forecast::engine::Engine;
 use opsroom_analytics::forecast::model::{Model, Training};
 use opsroom_analytics::forecast::rolling::roll;
@@ -17,8 +17,8 @@ use opsroom_core::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::moment;
-use super::sources::table::{Bounds, Position, Table};
+use super::sources::table::{self, Bounds, Position, Table};
+use super::{forecaster, moment};
 
 /// The most bytes of a text, unpacked.
 const MAX_TEXT: u64 = 4 << 30;
@@ -81,8 +81,10 @@ pub struct Forecasted {
     pub lines: Vec<Line>,
     /// The last hours before the first origin; a `NaN` is a gap.
     pub before: Vec<f64>,
-    /// What a reader should know, such as why one engine was taken.
+    /// Why one engine was taken.
     pub notes: Vec<String>,
+    /// What was unusual in the series: gaps, repeated times, a counter, origins that it is too short for.
+    pub remarks: Vec<String>,
 }
 
 /// The text of a file, unpacked when it is packed with gzip.
@@ -119,16 +121,14 @@ pub fn forecast(
     mut give: impl FnMut(Forecasted) -> Result<()>,
 ) -> Result<Vec<String>> {
     let engines = engines(options)?;
-    let table = Table::parse(text, Bounds::FILE)?;
+    let table = filled(text)?;
     let readings = readings(&table);
     for (names, several) in table.series.chunks(TOGETHER).zip(readings.chunks(TOGETHER)) {
         let made: Vec<Result<Forecasted>> = names
             .par_iter()
             .zip(several)
-            .map(|((service, metric), readings)| {
-                let name =
-                    service.as_ref().map_or_else(|| metric.clone(), |service| format!("{service}/{metric}"));
-                let mut made = one(&name, readings, &engines, options)?;
+            .map(|(series, readings)| {
+                let mut made = one(series, readings, &engines, options)?;
                 if table.last_hour.is_some() {
                     made.lines.iter_mut().for_each(|line| line.start = None);
                 }
@@ -160,23 +160,29 @@ pub struct Learnt {
 /// # Errors
 /// `Invalid` for a text that cannot be used, or that has too little to learn from.
 pub fn train(text: &str, name: &str, seed: u64) -> Result<(Learnt, Vec<String>)> {
-    let mut table = Table::parse(text, Bounds::FILE)?;
-    let mut unused = 0;
+    let table = filled(text)?;
+    let mut notes = table.notes.clone();
     let mut histories = Vec::new();
-    for readings in readings(&table) {
-        match clean(&readings, Kind::Gauge, None) {
-            Ok((series, _)) => histories.push(series),
-            Err(_) => unused += 1,
+    let mut longest: (usize, String) = (0, String::new());
+    for (named, readings) in table.series.iter().zip(readings(&table)) {
+        match hours(named, &readings) {
+            Ok((series, _, _)) => {
+                if series.len() > longest.0 {
+                    longest = (series.len(), table::name(named));
+                }
+                histories.push(series);
+            }
+            Err(error) => notes.push(format!("left out: {}", error.message)),
         }
-    }
-    if unused > 0 {
-        table.notes.push(format!("{unused} series have no value"));
     }
     let mut how = Training::default();
     how.lstm.seed = seed;
-    let model = Model::train(name, &histories, &how).map_err(|error| Error::invalid(error.to_string()))?;
+    let model = Model::train(name, &histories, &how).map_err(|error| {
+        let (hours, series) = &longest;
+        Error::invalid(format!("{error}; the longest of {} series is {series} with {hours}", histories.len()))
+    })?;
     let (series, windows, sha256) = (model.trained.series, model.trained.windows, model.hash());
-    Ok((Learnt { bytes: model.to_bytes(), series, windows, sha256 }, table.notes))
+    Ok((Learnt { bytes: model.to_bytes(), series, windows, sha256 }, notes))
 }
 
 fn engines(options: &Options) -> Result<Vec<Engine>> {
@@ -207,10 +213,57 @@ fn readings(table: &Table) -> Vec<Vec<Reading>> {
     readings
 }
 
-fn one(name: &str, readings: &[Reading], engines: &[Engine], options: &Options) -> Result<Forecasted> {
+/// A table with at least one value.
+fn filled(text: &str) -> Result<Table> {
+    let table = Table::parse(text, Bounds::FILE)?;
+    if table.points.is_empty() {
+        let notes = if table.notes.is_empty() { "no row".to_owned() } else { table.notes.join("; ") };
+        return Err(Error::invalid(format!("the CSV has no value to use: {notes}")));
+    }
+    Ok(table)
+}
+
+/// The hours of a series, read as a server reads them: a counter by its growth.
+fn hours(
+    named: &(Option<String>, String),
+    readings: &[Reading],
+) -> Result<(Series, CleaningReport, Vec<String>)> {
+    let history = forecaster::history(&named.1, readings, i64::MAX);
+    match history.series {
+        Some(series) => Ok((series, history.cleaning, history.notes)),
+        // What it fails with says why there are no hours.
+        None => {
+            let wrong = |error| Error::invalid(format!("{}: {error}", table::name(named)));
+            let (series, cleaning) = clean(readings, Kind::Gauge, None).map_err(wrong)?;
+            Ok((series, cleaning, history.notes))
+        }
+    }
+}
+
+/// What was unusual in the readings.
+fn remarks(cleaning: &CleaningReport) -> Vec<String> {
+    let counts = [
+        (cleaning.missing_hours, "hours without a value"),
+        (cleaning.duplicates, "values given twice"),
+        (cleaning.conflicts, "values with the time of another, of which the last counts"),
+        (cleaning.counter_resets, "restarts of the counter"),
+    ];
+    let counts =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}"));
+    counts.chain(cleaning.unsorted.then(|| "the times are not in order".to_owned())).collect()
+}
+
+fn one(
+    named: &(Option<String>, String),
+    readings: &[Reading],
+    engines: &[Engine],
+    options: &Options,
+) -> Result<Forecasted> {
+    let name = &table::name(named);
     let wrong =
         |error: opsroom_analytics::forecast::error::ForecastError| Error::invalid(format!("{name}: {error}"));
-    let (series, _) = clean(readings, Kind::Gauge, None).map_err(wrong)?;
+    let (series, cleaning, mut unusual) = hours(named, readings)?;
+    unusual.extend(remarks(&cleaning));
     let policy = Policy::default();
     let only = options.engine.as_deref();
     let mut notes = Vec::new();
@@ -234,11 +287,17 @@ fn one(name: &str, readings: &[Reading], engines: &[Engine], options: &Options) 
                 };
                 lines.push(line(name, &series, forecast));
             }
+            if lines.len() < origins {
+                unusual.push(format!(
+                    "only {} of {origins} origins: the others have less than a day before them, or lie in a gap",
+                    lines.len()
+                ));
+            }
         }
     }
     let until = lines.first().map_or(series.len(), |line: &Line| line.origin.min(series.len()));
     let before = series.values()[until.saturating_sub(48)..until].to_vec();
-    Ok(Forecasted { lines, before, notes })
+    Ok(Forecasted { lines, before, notes, remarks: unusual })
 }
 
 /// The choice with all of its weight on one engine, when only that is asked for.
@@ -344,6 +403,47 @@ mod tests {
         assert_eq!(lines.iter().take(3).map(|line| line.origin).collect::<Vec<_>>(), [168, 192, 216]);
         let changed = csv(240).replace("a/cpu,239,33", "a/cpu,239,9000");
         assert_eq!(run(&changed, &options).unwrap()[..3], lines[..3]);
+    }
+
+    fn told(text: &str, options: &Options) -> Vec<String> {
+        let mut remarks = Vec::new();
+        forecast(text, options, |made| {
+            remarks.extend(made.remarks);
+            Ok(())
+        })
+        .unwrap();
+        remarks
+    }
+
+    #[test]
+    fn a_counter_is_forecast_by_its_growth() {
+        let rows = (0..240).map(|hour| format!("{hour},{}\n", 100 * hour));
+        let text: String = std::iter::once("t,requests_total\n".to_owned()).chain(rows).collect();
+        let line = &run(&text, &options()).unwrap()[0];
+        assert!(line.mean.iter().all(|value| (value - 100.0).abs() < 1e-6), "{:?}", line.mean);
+        assert!(told(&text, &options())[0].contains("counter"));
+    }
+
+    #[test]
+    fn gaps_and_origins_that_there_are_not_are_told() {
+        let gap = csv(240).replace("a/cpu,100,14\n", "");
+        assert_eq!(told(&gap, &options()), ["hours without a value: 1"]);
+        let many = told(&csv(240), &Options { origins: Some(2000), ..options() });
+        assert!(many.len() == 2 && many[0].starts_with("only 9 of 2000 origins"), "{many:?}");
+    }
+
+    #[test]
+    fn a_text_without_a_value_is_refused() {
+        for text in ["t,x\n", "t,x\n1,\n2,nan\n"] {
+            assert!(run(text, &options()).unwrap_err().message.contains("no value"), "{text}");
+            assert!(train(text, "m", 1).unwrap_err().message.contains("no value"), "{text}");
+        }
+    }
+
+    #[test]
+    fn too_little_to_learn_from_is_told_with_the_longest_series() {
+        let error = train(&csv(30), "m", 1).unwrap_err();
+        assert!(error.message.contains("the longest of 2 series is a/cpu with 30"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::sources::table::{Bounds, Position, Table};
 use super::store::SeriesKey;
 use super::{Planning, moment};
 
+/// The most points of one request.
+pub const MAX_POINTS: usize = 100_000;
 /// The most characters of a service's name.
 pub const MAX_SERVICE: usize = 256;
 /// The most characters of a metric's name.
@@ -224,7 +226,7 @@ fn key(table: &Table, service: Option<&String>, metric: &str, input: &IngestMetr
 }
 
 /// A name without the blanks around it; `None` for what cannot be one.
-fn name_of(name: &str, most: usize) -> Option<String> {
+pub(super) fn name_of(name: &str, most: usize) -> Option<String> {
     let name = name.trim();
     let good = !name.is_empty() && name.chars().count() <= most && !name.chars().any(char::is_control);
     good.then(|| name.to_owned())

@@ -3,17 +3,23 @@
 //!
 //! A series' service is the value of one of its labels; its metric is `__name__`, followed by the labels
 //! that are left, in braces. Of several samples within the configured resolution the last one counts.
+//!
+//! Prometheus never sends a refused request again. So one series that cannot be stored costs no other: what
+//! can be stored is stored, and the request is refused afterwards for the rest, as the specification of
+//! remote-write allows (<https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#partial-write>).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use opsroom_analytics::forecast::series::MAX_VALUE;
+use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ingest::{MAX_METRIC, MAX_SERVICE};
+use super::Planning;
+use super::ingest::{MAX_METRIC, MAX_POINTS, MAX_SERVICE, name_of};
 
 /// The most bytes of a request as it arrives.
 pub const MAX_PACKED: usize = 8 << 20;
@@ -58,12 +64,48 @@ impl RemoteWriteConfig {
     }
 }
 
-/// The input of `ingest_metrics` that a request stands for; `None` when it carries nothing to store, such
-/// as metadata alone.
+/// What a request carries.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Inputs of `ingest_metrics`, one after the other; none when there is nothing to store, such as metadata
+    /// alone.
+    pub inputs: Vec<Value>,
+    /// Why series were left out; the answer to the request, after the others are stored.
+    pub refused: Option<Error>,
+}
+
+impl Planning {
+    /// What a request of Prometheus remote-write carries.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no such request.
+    pub async fn written(&self, body: &[u8]) -> Result<Written> {
+        if body.len() > MAX_PACKED {
+            return Err(Error::invalid("the body is larger than 8 MiB; send fewer samples at a time"));
+        }
+        let (body, config) = (body.to_vec(), self.config.clone());
+        Lifecycle::blocking(move || read(&body, &config.remote_write)).await
+    }
+}
+
+/// The input of `ingest_metrics` that a request stands for, when all of it can be stored as one.
 ///
 /// # Errors
 /// `Invalid` for bytes that are no such request, and for series whose service or metric cannot be told.
 pub fn input(body: &[u8], config: &RemoteWriteConfig) -> Result<Option<Value>> {
+    let Written { mut inputs, refused } = read(body, config)?;
+    match refused {
+        Some(error) => Err(error),
+        None if inputs.len() > 1 => Err(Error::invalid("there are more samples than one request may carry")),
+        None => Ok(inputs.pop()),
+    }
+}
+
+/// What a request carries.
+///
+/// # Errors
+/// `Invalid` for bytes that are no such request.
+fn read(body: &[u8], config: &RemoteWriteConfig) -> Result<Written> {
     let length = snap::raw::decompress_len(body)
         .map_err(|error| Error::invalid("the body is not a snappy block").because(error))?;
     if length > MAX_UNPACKED {
@@ -78,17 +120,26 @@ pub fn input(body: &[u8], config: &RemoteWriteConfig) -> Result<Option<Value>> {
             gathered.series(series, config)?;
         }
     }
-    gathered.finish()
+    Ok(gathered.finish())
 }
 
-/// The labels that made a series, and by step of time the moment and value of its last sample.
-type Samples = (String, BTreeMap<i64, (i64, f64)>);
+/// What is known of one metric of one service.
+struct Samples {
+    /// The labels of the series that made it.
+    made_by: String,
+    /// The labels of another one that would make it as well: neither can be stored.
+    also: Option<String>,
+    /// By step of time the moment and value of the last sample.
+    values: BTreeMap<i64, (i64, f64)>,
+}
 
 #[derive(Default)]
 struct Gathered {
     /// By service and metric.
     series: BTreeMap<(String, String), Samples>,
     without_service: usize,
+    /// Why series cannot be stored.
+    refused: Vec<String>,
 }
 
 impl Gathered {
@@ -115,20 +166,24 @@ impl Gathered {
         });
         let others: BTreeMap<String, String> = others.collect();
         let metric = if others.is_empty() { name } else { format!("{name}{}", shown(&others)) };
-        check(&service, &metric)?;
-        let (made_by, values) =
-            self.series.entry((service, metric.clone())).or_insert_with(|| (all.clone(), BTreeMap::new()));
-        if *made_by != all {
-            return Err(Error::invalid(format!(
-                "{made_by} and {all} are both {metric}: sum them up by a recording rule, or take the labels in \
-                 which they differ off planning.remote_write.ignore_labels and service_labels"
-            )));
+        if let Some(reason) = unfit(&service, &metric) {
+            self.refused.push(reason);
+            return Ok(());
+        }
+        let known = self.series.entry((service, metric)).or_insert_with(|| Samples {
+            made_by: all.clone(),
+            also: None,
+            values: BTreeMap::new(),
+        });
+        if known.made_by != all {
+            known.also.get_or_insert(all);
+            return Ok(());
         }
         let step = i64::from(config.resolution_seconds) * 1000;
         for (at, value) in samples {
             // A stale series is marked by a value that is not a number.
             if value.abs() <= MAX_VALUE && at >= 0 {
-                let slot = values.entry(at.div_euclid(step) * step / 1000).or_insert((at, value));
+                let slot = known.values.entry(at.div_euclid(step) * step / 1000).or_insert((at, value));
                 if slot.0 <= at {
                     *slot = (at, value);
                 }
@@ -137,34 +192,55 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(self) -> Result<Option<Value>> {
+    fn finish(mut self) -> Written {
         if self.series.is_empty() && self.without_service > 0 {
-            return Err(Error::invalid(
-                "no series has a label that names its service (planning.remote_write.service_labels)",
-            ));
+            let text = "no series has a label that names its service (planning.remote_write.service_labels)";
+            self.refused.push(text.to_owned());
         }
         let mut points = Vec::new();
-        for ((service, metric), (_, values)) in self.series {
+        for ((service, metric), Samples { made_by, also, values }) in self.series {
+            if let Some(also) = also {
+                self.refused.push(format!(
+                    "{made_by} and {also} are both {metric}: sum them up by a recording rule, or take the labels in \
+                     which they differ off planning.remote_write.ignore_labels and service_labels"
+                ));
+                continue;
+            }
             points.extend(values.into_iter().map(|(at, (_, value))| {
                 json!({ "service_id": service, "metric_name": metric, "timestamp": at, "value": value })
             }));
         }
-        Ok((!points.is_empty()).then(|| json!({ "points": points })))
+        let inputs = points.chunks(MAX_POINTS).map(|points| json!({ "points": points })).collect();
+        Written { inputs, refused: refusal(&self.refused) }
     }
 }
 
-fn check(service: &str, metric: &str) -> Result<()> {
+/// Why a series cannot be stored under these names.
+fn unfit(service: &str, metric: &str) -> Option<String> {
     let cut = |text: &str| text.escape_debug().take(80).collect::<String>();
-    if service.chars().count() > MAX_SERVICE || service.trim().is_empty() {
-        return Err(Error::invalid(format!("the service `{}` has 1 to 256 characters", cut(service))));
+    if name_of(service, MAX_SERVICE).is_none() {
+        return Some(format!(
+            "the service `{}` has 1 to {MAX_SERVICE} characters and no control characters",
+            cut(service)
+        ));
     }
-    if metric.is_empty() || metric.chars().count() > MAX_METRIC {
-        return Err(Error::invalid(format!(
-            "the metric `{}` has, with its labels, 1 to 128 characters: drop labels by write_relabel_configs",
+    name_of(metric, MAX_METRIC).is_none().then(|| {
+        format!(
+            "the metric `{}` has, with its labels, 1 to {MAX_METRIC} characters and no control characters: drop \
+             labels by write_relabel_configs",
             cut(metric)
-        )));
-    }
-    Ok(())
+        )
+    })
+}
+
+/// The answer for series that were left out: the first of them, and how many there are.
+fn refusal(reasons: &[String]) -> Option<Error> {
+    let first = reasons.first()?;
+    let more = match reasons.len() - 1 {
+        0 => String::new(),
+        more => format!("; and {more} more such series"),
+    };
+    Some(Error::invalid(format!("{first}{more}; what else was sent is stored")))
 }
 
 /// Labels as PromQL writes them.
@@ -308,9 +384,43 @@ mod tests {
         bytes(1, &parts.concat())
     }
 
+    fn packed(message: &[Vec<u8>]) -> Vec<u8> {
+        snap::raw::Encoder::new().compress_vec(&message.concat()).unwrap()
+    }
+
     fn read(message: &[Vec<u8>]) -> Result<Option<Value>> {
-        let packed = snap::raw::Encoder::new().compress_vec(&message.concat()).unwrap();
-        input(&packed, &RemoteWriteConfig::default())
+        input(&packed(message), &RemoteWriteConfig::default())
+    }
+
+    #[test]
+    fn a_series_that_cannot_be_stored_costs_no_other() {
+        let good = series(&[("__name__", "avg_cpu"), ("service", "shop")], &[(0, 1.0)]);
+        let long = "x".repeat(300);
+        let one = |replica| series(&[("__name__", "up"), ("job", "x"), ("replica", replica)], &[(0, 1.0)]);
+        let bad = [
+            vec![series(&[("__name__", &long), ("service", "shop")], &[(0, 1.0)])],
+            vec![series(&[("__name__", "avg_cpu"), ("service", &long)], &[(0, 1.0)])],
+            vec![series(&[("__name__", "avg_cpu"), ("service", "a\nb")], &[(0, 1.0)])],
+            vec![one("a"), one("b")],
+        ];
+        for bad in bad {
+            let message = packed(&[bad, vec![good.clone()]].concat());
+            let written = super::read(&message, &RemoteWriteConfig::default()).unwrap();
+            let points = written.inputs[0]["points"].as_array().unwrap();
+            assert_eq!((points.len(), &points[0]["service_id"]), (1, &json!("shop")));
+            assert!(written.refused.unwrap().message.contains("what else was sent is stored"));
+        }
+    }
+
+    #[test]
+    fn more_samples_than_one_request_may_carry_are_several() {
+        let samples: Vec<(u64, f64)> = (0..MAX_POINTS as u64 + 1).map(|at| (at * 300_000, 1.0)).collect();
+        let message = packed(&[series(&[("__name__", "up"), ("job", "x")], &samples)]);
+        let written = super::read(&message, &RemoteWriteConfig::default()).unwrap();
+        let sizes: Vec<usize> =
+            written.inputs.iter().map(|i| i["points"].as_array().unwrap().len()).collect();
+        assert_eq!(sizes, [MAX_POINTS, 1]);
+        assert!(written.refused.is_none());
     }
 
     #[test]

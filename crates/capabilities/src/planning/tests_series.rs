@@ -10,7 +10,7 @@ use opsroom_core::testing::{TestDb, each_database, sqlite};
 use opsroom_core::{Clock, Kind, Time};
 use serde_json::{Value, json};
 
-use super::config::{Backend, GithubConfig, PlanningConfig};
+use super::config::{Backend, DatabaseConfig, GithubConfig, PlanningConfig};
 use super::tests::{NOW, call, csv, day, ingest, request, room};
 use crate::room::{Room, RoomConfig};
 
@@ -334,5 +334,51 @@ async fn an_answer_that_is_no_repository_is_unavailable_and_a_limit_says_how_lon
     for what in ["languages", "files"] {
         let missed = format!("its {what} could not be read: GitHub answered 500");
         assert!(found["reasons"].as_array().unwrap().contains(&json!(missed)), "{found}");
+    }
+}
+
+/// A table of the older system's shape whose values are texts.
+fn table_of_texts(_: opsroom_core::db::Dialect) -> Vec<opsroom_core::db::Step> {
+    use sea_query::{Alias, ColumnDef, Table};
+    let column = |name: &str| ColumnDef::new(Alias::new(name));
+    let table = Table::create()
+        .table(Alias::new("metric_history"))
+        .col(column("service_id").string_len(128).not_null())
+        .col(column("metric_name").string_len(128).not_null())
+        .col(column("ts").date_time().not_null())
+        .col(column("value").string_len(40))
+        .to_owned();
+    vec![opsroom_core::db::Step::Create(table)]
+}
+
+#[tokio::test]
+async fn a_text_that_is_no_number_in_another_database_is_not_read_as_zero() {
+    use sea_query::{Alias, Expr, Query};
+    for test in each_database().await.into_iter().skip(1) {
+        let migration = [opsroom_core::db::Migration { version: 1, name: "theirs", steps: table_of_texts }];
+        test.db.migrate(&Clock::manual(Time(0)), &[("theirs", &migration)]).await.unwrap();
+        for (metric, value) in [("numbers", "-2.5e1"), ("numbers", "3"), ("texts", "abc")] {
+            let insert = Query::insert()
+                .into_table(Alias::new("metric_history"))
+                .columns(["service_id", "metric_name", "ts", "value"].map(Alias::new))
+                .values_panic([
+                    "shop".into(),
+                    metric.into(),
+                    Expr::cust("'2025-11-11 09:00:00'"),
+                    value.into(),
+                ])
+                .to_owned();
+            test.db.run(&insert).await.unwrap();
+        }
+        let backend =
+            if test.config.url.starts_with("postgres") { Backend::Postgres } else { Backend::Mysql };
+        let database = DatabaseConfig { url: test.config.url.clone(), ..DatabaseConfig::default() };
+        let own = sqlite().await;
+        let room =
+            room(&own, PlanningConfig { source: backend, database, ..PlanningConfig::default() }).await;
+        let plan = call(&room, "create_plan", request("shop", "numbers")).await.unwrap();
+        assert_eq!(plan["history"]["cleaning"]["read"], 2, "{}", plan["history"]);
+        let error = call(&room, "create_plan", request("shop", "texts")).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
     }
 }

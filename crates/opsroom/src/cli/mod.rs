@@ -158,12 +158,7 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
         true => fixed.mut_subcommand("import-model", |file| file.name("import-model-file").hide(true)),
         false => fixed,
     };
-    // `train-forecaster FILE --output MODEL` needs no server; without an output it is the operation.
-    let to_file = |argument: &OsString| {
-        let text = argument.to_string_lossy();
-        text.starts_with("--output") || text == "--help" || text == "-h"
-    };
-    let on_server = named.as_deref() == Some("train-forecaster") && !arguments.iter().any(to_file);
+    let on_server = named.as_deref() == Some("train-forecaster") && !arguments.iter().any(trains_a_file);
     let fixed = match on_server {
         true => {
             fixed.mut_subcommand("train-forecaster", |file| file.name("train-forecaster-file").hide(true))
@@ -202,6 +197,14 @@ fn dispatch(arguments: Vec<OsString>) -> Result<ExitCode> {
     }
 }
 
+/// Whether an argument of `train-forecaster` says that it is about files, and so needs no server. With the
+/// file of metrics alone it is taken so as well, and told that `--output` is missing.
+fn trains_a_file(argument: &OsString) -> bool {
+    let text = argument.to_string_lossy();
+    let metrics = [".csv", ".csv.gz"].iter().any(|ending| text.ends_with(ending)) || text == "-";
+    metrics || text.starts_with("--output") || text == "--help" || text == "-h"
+}
+
 /// The first argument that is not a flag or a flag's value.
 fn first_word(arguments: &[OsString]) -> Option<String> {
     let mut rest = arguments.iter().skip(1);
@@ -233,6 +236,16 @@ mod tests {
     #[test]
     fn the_fixed_commands_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_of_metrics_is_not_meant_for_the_server() {
+        for text in ["metrics.csv", "metrics.csv.gz", "-", "--output=m"] {
+            assert!(trains_a_file(&text.into()), "{text}");
+        }
+        for text in ["train-forecaster", "--server", "http://127.0.0.1:8008", "--background"] {
+            assert!(!trains_a_file(&text.into()), "{text}");
+        }
     }
 
     #[test]

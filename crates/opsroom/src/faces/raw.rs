@@ -295,10 +295,14 @@ async fn remote_write(
             return Err(Refusal::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
         }
         let bytes = rest::bytes(&server, &headers, body).await?;
-        if let Some(input) = server.room.planning.remote_write(&bytes).await? {
-            server.room.call(operation.name, Call::new(caller), input).await?;
+        let written = server.room.planning.written(&bytes).await?;
+        for input in written.inputs {
+            server.room.call(operation.name, Call::new(caller.clone()), input).await?;
         }
-        Ok(StatusCode::NO_CONTENT)
+        match written.refused {
+            None => Ok(StatusCode::NO_CONTENT),
+            Some(error) => Err(Refusal::Error(error)),
+        }
     };
     match stored.await {
         Ok(status) => status.into_response(),

@@ -78,6 +78,7 @@ pub fn train_forecaster(args: TrainForecasterArgs) -> ExitCode {
 
 fn run_training(args: &TrainForecasterArgs) -> Result<()> {
     let text = read(&args.file)?;
+    writable(&args.output)?;
     let (model, notes) = super::bar::watched(|_| file::train(&text, &args.name, args.seed))?;
     std::fs::write(&args.output, &model.bytes).map_err(|error| unopened(&args.output, error))?;
     super::bar::warn(&notes);
@@ -107,13 +108,16 @@ pub fn forecast(args: ForecastArgs) -> ExitCode {
 fn run(args: &ForecastArgs) -> Result<()> {
     let text = read(&args.file)?;
     let options = options(args)?;
+    args.svg.as_deref().map_or(Ok(()), writable)?;
     let mut out = Out::new()?;
-    let mut drawn = Vec::new();
+    let (mut drawn, mut remarks) = (Vec::new(), Vec::new());
     let notes = file::forecast(&text, &options, |made| {
         if args.svg.is_some() && drawn.len() < forecast_svg::MOST_SERIES {
             drawn.push(made.clone());
         }
         if args.json {
+            let name = made.lines.first().map_or("a series", |line| line.series.as_str());
+            remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
             for line in &made.lines {
                 let line = serde_json::to_string(line).map_err(Error::internal)?;
                 out.line(format_args!("{line}"))?;
@@ -126,8 +130,14 @@ fn run(args: &ForecastArgs) -> Result<()> {
     if let Some(path) = &args.svg {
         std::fs::write(path, forecast_svg::picture(&drawn)).map_err(|error| unopened(path, error))?;
     }
-    super::bar::warn(&notes);
+    super::bar::warn(&[notes, remarks].concat());
     Ok(())
+}
+
+/// Fails for a file that cannot be written, before the work whose result goes there. What is in it stays.
+fn writable(path: &Path) -> Result<()> {
+    let opened = File::options().write(true).create(true).truncate(false).open(path);
+    opened.map(drop).map_err(|error| unopened(path, error))
 }
 
 fn options(args: &ForecastArgs) -> Result<Options> {
@@ -168,7 +178,7 @@ fn plot(made: &Forecasted, out: &mut Out) -> Result<()> {
         out.line(format_args!("  {}{}", out.style(Style::Dim, &past), out.style(Style::Cyan, &ahead)))?;
         out.line(format_args!("  {}", numbers(line)))?;
     }
-    for note in &made.notes {
+    for note in made.remarks.iter().chain(&made.notes) {
         out.line(format_args!("  {}", out.style(Style::Dim, note)))?;
     }
     out.line(format_args!(""))
@@ -216,6 +226,16 @@ fn bars(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(writable(&folder.path().join("none/forecast.svg")).is_err());
+        let there = folder.path().join("there");
+        std::fs::write(&there, "kept").unwrap();
+        writable(&there).unwrap();
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "kept");
+    }
 
     #[test]
     fn a_plot_shows_lows_highs_and_gaps() {

@@ -181,7 +181,12 @@ mod tests {
             limit,
             start: None,
         };
-        Forecasted { lines: vec![line], before: vec![1.0, f64::NAN, 3.0], notes: Vec::new() }
+        Forecasted {
+            lines: vec![line],
+            before: vec![1.0, f64::NAN, 3.0],
+            notes: Vec::new(),
+            remarks: Vec::new(),
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! What could be read in two ways, such as a cell too many or two columns of one name, is refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use opsroom_analytics::forecast::series::MAX_VALUE;
 use opsroom_core::{Error, Result};
@@ -104,6 +104,7 @@ impl Table {
             table: Table { unnamed, ..Table::default() },
             between: 0,
             empty: 0,
+            hollow: BTreeSet::new(),
         };
         for (at, line) in lines {
             reader.row(&columns, &fields(line, at + 1)?, at + 1)?;
@@ -118,6 +119,8 @@ struct Reader {
     table: Table,
     between: usize,
     empty: usize,
+    /// Series that were seen without a value.
+    hollow: BTreeSet<(Option<String>, String)>,
 }
 
 impl Reader {
@@ -164,6 +167,10 @@ impl Reader {
     ) -> Result<()> {
         if text.is_empty() || text.eq_ignore_ascii_case("nan") || text.eq_ignore_ascii_case("null") {
             self.empty += 1;
+            let key = (service, metric.to_owned());
+            if !self.known.contains_key(&key) && self.hollow.len() < self.bounds.series {
+                self.hollow.insert(key);
+            }
             return Ok(());
         }
         // A NaN is not in the range.
@@ -209,8 +216,22 @@ impl Reader {
         if self.empty > 0 {
             self.table.notes.push(format!("{} values are missing", self.empty));
         }
+        self.hollow.retain(|key| !self.known.contains_key(key));
+        if !self.hollow.is_empty() {
+            let names: Vec<String> = self.hollow.iter().take(10).map(name).collect();
+            let more = match self.hollow.len() - names.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            self.table.notes.push(format!("no value at all: {}{more}", names.join(", ")));
+        }
         Ok(self.table)
     }
+}
+
+/// What a series is called: its service, where one is named, and its metric.
+pub fn name((service, metric): &(Option<String>, String)) -> String {
+    service.as_ref().map_or_else(|| metric.clone(), |service| format!("{service}/{metric}"))
 }
 
 fn too_large(what: &str, most: usize, line: usize) -> Error {
@@ -324,6 +345,12 @@ mod tests {
         let two = parse("service_id,metric_name,ts,value\n\"a,b\",x/y,2025-11-11 10:00,1\n").unwrap();
         assert_eq!(two.series, [(Some("a,b".to_owned()), "x/y".to_owned())]);
         assert_eq!(two.points[0].at, Position::Second(1_762_855_200));
+    }
+
+    #[test]
+    fn a_series_without_any_value_is_named() {
+        let table = parse("series,t,y\nshop/cpu,0,nan\nshop/cpu,1,\nshop/mem,0,nan\nshop/mem,1,2\n").unwrap();
+        assert_eq!(table.notes, ["3 values are missing", "no value at all: shop/cpu"]);
     }
 
     #[test]

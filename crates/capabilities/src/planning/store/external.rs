@@ -13,6 +13,10 @@ use tokio::sync::OnceCell;
 
 use super::points::{MOST_READ, Point, SeriesKey};
 
+/// MySQL and MariaDB cast a text that is no number to 0: here it is NULL, which is no number to read.
+const MYSQL_NUMBER: &str = "CASE WHEN CAST(value AS CHAR) REGEXP \
+    '^ *[-+]{0,1}([0-9]+[.]{0,1}[0-9]*|[.][0-9]+)([eE][-+]{0,1}[0-9]+){0,1} *$' THEN CAST(value AS DOUBLE) END";
+
 /// Somebody else's database. Cheap to clone.
 #[derive(Clone)]
 pub struct External {
@@ -43,7 +47,7 @@ impl External {
         let db = inner.open.get_or_try_init(open).await.map_err(of_metrics)?;
         // Times of any type become whole seconds, so that no session's zone shifts them.
         let (seconds, value) = match db.dialect() {
-            Dialect::MySql => ("CAST(UNIX_TIMESTAMP(ts) AS SIGNED)", "CAST(value AS DOUBLE)"),
+            Dialect::MySql => ("CAST(UNIX_TIMESTAMP(ts) AS SIGNED)", MYSQL_NUMBER),
             Dialect::Postgres => {
                 ("CAST(EXTRACT(EPOCH FROM ts) AS BIGINT)", "CAST(value AS DOUBLE PRECISION)")
             }
