@@ -25,7 +25,7 @@ pub fn check(template: &str) -> Result<()> {
         let (name, after) = after.split_once("}}").ok_or_else(|| wrong("`{{` has no `}}`"))?;
         let name = name.trim();
         let known = ["title", "text", "level", "url", "fields"].contains(&name);
-        if !known && !name.strip_prefix("fields.").is_some_and(|field| !field.is_empty()) {
+        if !known && name.strip_prefix("fields.").is_none_or(|field| field.is_empty()) {
             let name: String = name.chars().take(40).collect();
             return Err(wrong(&format!("there is no place {name:?}")));
         }
