@@ -195,7 +195,12 @@ impl Embedded {
     pub(super) async fn settled(&self) {
         // A batch is acknowledged before the part that it fills is set aside for sealing.
         let full = |open: &Part| open.rows >= PART_ROWS || open.bytes >= self.inner.config.segment_bytes;
-        while !self.snapshot().sealing.is_empty() || full(&self.snapshot().open) {
+        loop {
+            // Of one moment: between two, what was full could be set aside.
+            let state = self.snapshot();
+            if state.sealing.is_empty() && !full(&state.open) {
+                return;
+            }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
