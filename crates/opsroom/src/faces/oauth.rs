@@ -24,7 +24,7 @@ const TITLE: &str = "Let a program in";
 const OPEN: Option<&str> = Some("a client that has no token yet must find where to get one");
 
 /// The raw routes of OAuth.
-pub static ROUTES: [RawRoute; 7] = [
+pub static ROUTES: [RawRoute; 8] = [
     RawRoute {
         method: "GET",
         path: "/.well-known/oauth-authorization-server",
@@ -55,11 +55,20 @@ pub static ROUTES: [RawRoute; 7] = [
     RawRoute {
         method: "GET",
         path: "/oauth/authorize",
-        summary: "The page on which a person lets a client in; `POST` takes their answer",
+        summary: "The page on which a person lets a client in",
         takes: None,
         content: "text/html",
         statuses: &[303, 400, 404],
         open: Some("who is not logged in is sent to the login page"),
+    },
+    RawRoute {
+        method: "POST",
+        path: "/oauth/authorize",
+        summary: "Takes the person's answer from that page",
+        takes: Some("application/x-www-form-urlencoded"),
+        content: "text/html",
+        statuses: &[303, 400, 401, 403, 404, 413, 415, 429, 503],
+        open: Some("what is posted must come from a page of ours, of somebody who is logged in"),
     },
     RawRoute {
         method: "POST",

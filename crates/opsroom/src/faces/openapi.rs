@@ -182,6 +182,17 @@ fn raw_entry(route: &RawRoute) -> Value {
         responses.insert("200".to_owned(), json!({ "description": "The answer", "content": content }));
     }
     add_failures(&mut responses, route.statuses);
+    // OAuth has errors of its own (RFC 6749, 5.2), and a page tells its troubles as a page.
+    let page = route.content.contains("text/html");
+    if page || route.path.starts_with("/oauth/") {
+        for status in route.statuses {
+            let content = &mut responses[&status.to_string()]["content"];
+            content["application/json"]["schema"] = json!({ "type": "object" });
+            if page {
+                content["text/html"] = json!({ "schema": { "type": "string" } });
+            }
+        }
+    }
     if route.path == "/health/ready" {
         responses.insert("503".to_owned(), answer("Not ready", json!({ "type": "object" })));
     }
@@ -192,8 +203,10 @@ fn raw_entry(route: &RawRoute) -> Value {
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
+    let name = route.path.trim_start_matches('/').replace(['/', '{', '}'], "_");
     let mut entry = json!({
-        "operationId": format!("raw_{}", route.path.trim_start_matches('/').replace(['/', '{', '}'], "_")),
+        // One path may have several methods, and every id is one operation's alone.
+        "operationId": format!("raw_{}_{name}", route.method.to_ascii_lowercase()),
         "summary": route.summary,
         "tags": ["raw"],
         "parameters": parameters,
