@@ -44,7 +44,7 @@ const BATCH: usize = 1 << 20;
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let mut plain = arguments.iter().filter(|argument| !argument.starts_with("--"));
     let megabytes: usize = plain.next().map_or(Ok(512), |text| text.parse()).map_err(|e| format!("{e}"))?;
-    let folder = plain.next().map_or("shared/data/logs/loghub_2k", String::as_str);
+    let folder = plain.next().map_or("data/logs/loghub_2k", String::as_str);
     let systems = corpus::load(Path::new(folder))?;
     let lines: Vec<Vec<u8>> = systems
         .iter()
