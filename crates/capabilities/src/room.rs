@@ -274,6 +274,8 @@ impl Room {
             events: events.clone(),
             egress: egress.clone(),
             secrets: config.secrets.clone(),
+            sealer: sealer.clone(),
+            public_url: config.public_url.clone(),
             data_dir: config.data_dir.clone(),
             launcher: config.launcher.clone(),
             config: config.services.clone(),
@@ -301,7 +303,12 @@ impl Room {
             identity: identity.clone(),
             resolver: config.secrets.clone(),
             config: config.kept_secrets.clone(),
-            others: vec![accounts.resealing(), notifications.resealing(mailer.clone()), alerts.resealing()],
+            others: vec![
+                accounts.resealing(),
+                notifications.resealing(mailer.clone()),
+                alerts.resealing(),
+                services.resealing(),
+            ],
         });
         let mut identity_capability = identity.capability();
         identity_capability.operations.extend(accounts.operations());
@@ -453,6 +460,9 @@ impl Room {
         };
         self.metrics.count(labels, call.took);
         self.tools.finished(call);
+        if call.challenge.is_some() {
+            self.services.challenged(call.service, call.challenge);
+        }
     }
 
     fn count(&self, operation: &Operation, caller: &Caller, answer: &Result<Answer>, took: Duration) {

@@ -83,6 +83,8 @@ pub struct Finished<'a> {
     pub took: Duration,
     /// The bytes of the answer.
     pub bytes: usize,
+    /// What the service wants before it answers (`WWW-Authenticate`), when it refused the call for that.
+    pub challenge: Option<&'a str>,
 }
 
 /// What came of a call.

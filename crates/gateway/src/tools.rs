@@ -252,6 +252,10 @@ impl Tool<'_> {
     }
 
     fn count(&self, outcome: Outcome, begun: Instant, bytes: usize) {
+        self.tell(outcome, begun, bytes, None);
+    }
+
+    fn tell(&self, outcome: Outcome, begun: Instant, bytes: usize, challenge: Option<&str>) {
         self.gateway.calls.finished(&Finished {
             caller: &self.client.caller,
             service: &self.served.service.name,
@@ -259,12 +263,17 @@ impl Tool<'_> {
             outcome,
             took: begun.elapsed(),
             bytes,
+            challenge,
         });
     }
 
     fn failed(&self, begun: Instant, trouble: &Trouble) -> Answer {
         self.served.link.learn(Some(trouble));
-        self.count(outcome_of(trouble), begun, 0);
+        let challenge = match trouble {
+            Trouble::Unauthorized(challenge) => challenge.as_deref(),
+            _ => None,
+        };
+        self.tell(outcome_of(trouble), begun, 0, challenge);
         troubled(self.asked.id, &self.served.service.name, trouble)
     }
 

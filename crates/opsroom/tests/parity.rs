@@ -262,6 +262,8 @@ fn story() -> Vec<(&'static str, Value)> {
         ("logout", json!({})),
         ("delete_account", json!({ "password": "x" })),
         ("delete_user", json!({ "id": "$user" })),
+        ("connect_service", json!({ "id": "nobody" })),
+        ("disconnect_service", json!({ "id": "nobody" })),
         ("list_grants", json!({})),
         ("revoke_grant", json!({ "id": "nobody" })),
         ("list_oauth_clients", json!({})),

@@ -34,6 +34,9 @@ pub struct ServicesConfig {
     /// How often a service that ends at once is started again before it is given up until somebody starts
     /// it by hand.
     pub restart_limit: u32,
+    /// The URL of a metadata document that says who we are as an OAuth client of services. Empty: our own at
+    /// `/oauth/client.json`, where `server.public_url` is https.
+    pub oauth_client_id: String,
     /// The gateway where we register ourselves; empty: none. Also read from `GATEWAY_URL`.
     pub gateway: UpstreamGateway,
 }
@@ -50,6 +53,7 @@ impl Default for ServicesConfig {
             default_memory_limit: "512Mi".to_owned(),
             pids_limit: 256,
             restart_limit: 5,
+            oauth_client_id: String::new(),
             gateway: UpstreamGateway::default(),
         }
     }
@@ -101,6 +105,9 @@ impl ServicesConfig {
     /// `Invalid`, beginning with the key.
     pub fn validate(&self) -> Result<()> {
         let wrong = |key: &str, what: String| Err(Error::invalid(format!("services.{key}: {what}")));
+        if !self.oauth_client_id.is_empty() && !self.oauth_client_id.starts_with("https://") {
+            return wrong("oauth_client_id", "it is an https URL".to_owned());
+        }
         let pool = match self.network_pool.parse::<Subnet>() {
             Ok(pool) => pool,
             Err(error) => return wrong("network_pool", error.message),

@@ -136,6 +136,10 @@ impl Inner {
             };
             headers.push((name.clone(), value));
         }
+        // What was configured by hand counts more than a login.
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            headers.extend(self.login_header(it).await?);
+        }
         Ok(headers)
     }
 

@@ -26,6 +26,7 @@ mod discovery;
 mod health;
 mod keeper;
 mod limits;
+mod login;
 mod model;
 mod networks;
 mod operations;
@@ -48,6 +49,7 @@ use opsroom_core::events::Events;
 use opsroom_core::files::DataDir;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
+use opsroom_core::seal::Sealer;
 use opsroom_core::{Capability, Clock, Effect, Kind, Operation, Result};
 use opsroom_gateway::catalogue::Catalogue;
 use opsroom_gateway::world::Upstream;
@@ -74,6 +76,10 @@ pub struct Parts {
     pub egress: Egress,
     /// Where references to secrets lead.
     pub secrets: Resolver,
+    /// Seals the logins at services.
+    pub sealer: Sealer,
+    /// The URL by which people reach the server, where their browsers come back to.
+    pub public_url: String,
     /// The data folder.
     pub data_dir: PathBuf,
     /// The program that starts local services in a cage: our own. Without it they are started plainly.
@@ -95,6 +101,7 @@ struct Inner {
     events: Events,
     egress: Egress,
     secrets: Resolver,
+    logins: login::Logins,
     data_dir: PathBuf,
     launcher: Option<PathBuf>,
     config: ServicesConfig,
@@ -129,6 +136,7 @@ impl Services {
             events: parts.events,
             egress: parts.egress,
             secrets: parts.secrets,
+            logins: login::Logins::new(parts.sealer, &parts.public_url, &parts.config.oauth_client_id),
             data_dir: parts.data_dir,
             launcher: parts.launcher,
             config: parts.config,
@@ -164,6 +172,7 @@ impl Services {
     pub fn start(&self) {
         keeper::start(self);
         upstream_gateway::start(self);
+        self.start_logins();
     }
 
     /// What this folder brings to the program.

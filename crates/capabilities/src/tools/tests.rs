@@ -83,6 +83,14 @@ impl Here {
             events: events.clone(),
             egress: Egress::new(&EgressConfig::default()).unwrap(),
             secrets: Resolver::new(test.folder.path(), &BTreeMap::new()),
+            sealer: opsroom_core::seal::Sealer::new(
+                test.db.clone(),
+                clock.clone(),
+                Egress::new(&EgressConfig::default()).unwrap(),
+                Default::default(),
+                test.folder.path(),
+            ),
+            public_url: "http://127.0.0.1:8008".to_owned(),
             data_dir: test.folder.path().to_owned(),
             launcher: None,
             config: ServicesConfig::default(),
@@ -317,6 +325,7 @@ async fn calls_are_counted_with_percentiles_and_survive_a_restart() {
                 },
                 took: Duration::from_millis(ms),
                 bytes: 10,
+                challenge: None,
             });
             if ms == 50 {
                 here.tools.write_counts().await.unwrap();

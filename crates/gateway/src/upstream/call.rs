@@ -250,7 +250,9 @@ impl fmt::Display for Trouble {
             Trouble::Garbled(what) => write!(f, "gave no usable answer: {what}"),
             Trouble::SessionGone => f.write_str("ended its session"),
             Trouble::Unauthorized(challenge) => {
-                f.write_str("refuses the credentials that are configured for it")?;
+                f.write_str(
+                    "refuses without other credentials; configure some, or log in with `connect_service`",
+                )?;
                 let scope =
                     challenge.as_deref().and_then(|text| text.split("scope=\"").nth(1)?.split('"').next());
                 scope.map_or(Ok(()), |scope| write!(f, "; it wants the scope {scope}"))

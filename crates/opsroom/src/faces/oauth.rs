@@ -24,7 +24,7 @@ const TITLE: &str = "Let a program in";
 const OPEN: Option<&str> = Some("a client that has no token yet must find where to get one");
 
 /// The raw routes of OAuth.
-pub static ROUTES: [RawRoute; 8] = [
+pub static ROUTES: [RawRoute; 10] = [
     RawRoute {
         method: "GET",
         path: "/.well-known/oauth-authorization-server",
@@ -97,6 +97,24 @@ pub static ROUTES: [RawRoute; 8] = [
         statuses: &[201, 400, 404, 413, 415, 429, 503],
         open: Some("a new client has no key; nobody is let in by registering"),
     },
+    RawRoute {
+        method: "GET",
+        path: "/oauth/client.json",
+        summary: "Who we are as a client of services' authorization servers (a Client ID Metadata Document)",
+        takes: None,
+        content: "application/json",
+        statuses: &[],
+        open: Some("an authorization server has no key of ours, and it says what we tell each of them"),
+    },
+    RawRoute {
+        method: "GET",
+        path: "/oauth/callback",
+        summary: "Where a browser brings the answer of a service's authorization server, after `connect_service`",
+        takes: None,
+        content: "text/html",
+        statuses: &[400, 403, 404, 503],
+        open: Some("the answer's state, which works once, is what opens it"),
+    },
 ];
 
 /// The routes with their handlers.
@@ -109,6 +127,8 @@ pub fn routes() -> Router<Server> {
         .route("/oauth/token", post(token))
         .route("/oauth/revoke", post(revoke))
         .route("/oauth/register", post(register))
+        .route("/oauth/client.json", get(client_document))
+        .route("/oauth/callback", get(callback))
 }
 
 async fn metadata(State(server): State<Server>) -> Response {
@@ -315,6 +335,25 @@ async fn register(
         server.room.oauth.register(&pages::anonymous(&peer), metadata).await.map_err(told)
     };
     answer.await.map_or_else(|refused| refused, |value| (StatusCode::CREATED, Json(value)).into_response())
+}
+
+async fn client_document(State(server): State<Server>) -> Response {
+    Json(server.room.services.client_document()).into_response()
+}
+
+/// A person comes back from a service's authorization server.
+async fn callback(State(server): State<Server>, RawQuery(query): RawQuery) -> Response {
+    const TITLE: &str = "Log in at a service";
+    let given = parameters(&query.unwrap_or_default());
+    if given.twice().is_some() {
+        return trouble(TITLE, &Error::invalid("the answer says something twice"), "");
+    }
+    match server.room.services.finish_login(|name| given.get(name).map(str::to_owned)).await {
+        Ok(name) => {
+            page(TITLE, &format!("<p role=\"status\">The service {} is logged in at.</p>", escape(&name)))
+        }
+        Err(error) => trouble(TITLE, &error, ""),
+    }
 }
 
 /// The pairs of a query or a form.

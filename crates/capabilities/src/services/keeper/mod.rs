@@ -131,6 +131,7 @@ impl Services {
         }
         inner.remove_folder(it.id);
         inner.store.remove_deployments(it.id).await?;
+        inner.store.remove_login(it.id).await?;
         inner.store.remove(it.id).await?;
         inner.keeper.forget(it.id);
         let data = json!({ "name": it.name, "status": "removed", "was": it.status });

@@ -3,6 +3,7 @@
 mod answers;
 mod create;
 mod lifecycle;
+mod login;
 mod look;
 mod network;
 mod registry;
@@ -61,6 +62,23 @@ pub fn all(services: &Services) -> Vec<Operation> {
             .enveloped(),
         services
             .operation("get_service_stats", Effect::Read, "GET /services/{id}/stats", look::get_service_stats)
+            .enveloped(),
+        services
+            .operation(
+                "connect_service",
+                Effect::Write,
+                "POST /services/{id}/connect",
+                login::connect_service,
+            )
+            .enveloped(),
+        services
+            .operation(
+                "disconnect_service",
+                Effect::Write,
+                "POST /services/{id}/disconnect",
+                login::disconnect_service,
+            )
+            .idempotent()
             .enveloped(),
         services
             .operation("create_network", Effect::Write, "POST /networks", network::create_network)

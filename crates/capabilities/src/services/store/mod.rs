@@ -1,6 +1,7 @@
 //! The tables of services: the services themselves, their deployments, networks and registrations.
 
 mod deployments;
+mod logins;
 mod networks;
 mod registrations;
 mod services;
@@ -13,8 +14,10 @@ pub use registrations::Registration;
 pub use services::{Listing, NewService};
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "services, deployments, networks and registrations", steps: tables }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "services, deployments, networks and registrations", steps: tables },
+    Migration { version: 2, name: "logins at services", steps: logins::tables },
+];
 
 fn tables(dialect: Dialect) -> Vec<Step> {
     let mut steps = services::tables(dialect);

@@ -14,6 +14,7 @@ use opsroom_core::egress::{Egress, EgressConfig};
 use opsroom_core::events::Events;
 use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
+use opsroom_core::seal::Sealer;
 use opsroom_core::testing::TestDb;
 use opsroom_core::{Call, Clock, Result, Time};
 use serde_json::{Value, json};
@@ -46,6 +47,14 @@ impl Here {
             events: Events::new(clock.clone()),
             egress: Egress::new(&EgressConfig::default()).unwrap(),
             secrets: Resolver::new(test.folder.path(), &variables),
+            sealer: Sealer::new(
+                test.db.clone(),
+                clock.clone(),
+                Egress::new(&EgressConfig::default()).unwrap(),
+                Default::default(),
+                test.folder.path(),
+            ),
+            public_url: "http://127.0.0.1:8008".to_owned(),
             data_dir: test.folder.path().to_owned(),
             launcher: None,
             config: ServicesConfig {
