@@ -31,6 +31,9 @@ OPEN = {
     ("post", "/oauth/register"),
     ("post", "/oauth/revoke"),
     ("post", "/oauth/token"),
+    # An authorization server reads who we are; a browser brings its answer, which works once.
+    ("get", "/oauth/client.json"),
+    ("get", "/oauth/callback"),
     # The token in the path is what opens it.
     ("get", "/alert-links/{token}"),
     ("post", "/alert-links/{token}"),

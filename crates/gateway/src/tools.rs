@@ -255,6 +255,14 @@ impl Tool<'_> {
         self.tell(outcome, begun, bytes, None);
     }
 
+    fn count_failed(&self, trouble: &Trouble, begun: Instant, bytes: usize) {
+        let challenge = match trouble {
+            Trouble::Unauthorized(challenge) => challenge.as_deref(),
+            _ => None,
+        };
+        self.tell(outcome_of(trouble), begun, bytes, challenge);
+    }
+
     fn tell(&self, outcome: Outcome, begun: Instant, bytes: usize, challenge: Option<&str>) {
         self.gateway.calls.finished(&Finished {
             caller: &self.client.caller,
@@ -269,11 +277,7 @@ impl Tool<'_> {
 
     fn failed(&self, begun: Instant, trouble: &Trouble) -> Answer {
         self.served.link.learn(Some(trouble));
-        let challenge = match trouble {
-            Trouble::Unauthorized(challenge) => challenge.as_deref(),
-            _ => None,
-        };
-        self.tell(outcome_of(trouble), begun, 0, challenge);
+        self.count_failed(trouble, begun, 0);
         troubled(self.asked.id, &self.served.service.name, trouble)
     }
 
@@ -304,11 +308,14 @@ impl Tool<'_> {
         let envelope = message::parse(&answer.message).ok();
         let result = envelope.as_ref().and_then(|envelope| envelope.result);
         let looked = result.and_then(|result| serde_json::from_str::<Looked<'_>>(result.get()).ok());
-        let outcome = match (&trouble, &looked) {
-            (Some(trouble), _) => outcome_of(trouble),
-            (None, None) => Outcome::ProtocolError,
-            (None, Some(looked)) if looked.failed == Some(true) => Outcome::ToolError,
-            (None, Some(looked)) => match &looked.kind {
+        if let Some(trouble) = &trouble {
+            self.count_failed(trouble, begun, answer.message.len());
+            return answer;
+        }
+        let outcome = match &looked {
+            None => Outcome::ProtocolError,
+            Some(looked) if looked.failed == Some(true) => Outcome::ToolError,
+            Some(looked) => match &looked.kind {
                 Some(kind) if kind.as_str() == "input_required" => Outcome::InputRequired,
                 _ => Outcome::Ok,
             },

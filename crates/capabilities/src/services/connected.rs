@@ -18,6 +18,8 @@ impl Services {
     /// Tells the gateway which services there are now. What is as it was is not told again.
     pub(super) async fn publish_upstreams(&self) -> Result<()> {
         let inner = &self.inner;
+        // Of two at once, the one that read first must not be the one that tells last.
+        let _turn = inner.publishing.lock().await;
         let mut upstreams = Vec::new();
         for it in inner.store.everywhere().await?.iter().filter(|it| it.desired == Desired::Running) {
             // One that cannot be connected to says so in its own status.

@@ -109,6 +109,8 @@ struct Inner {
     engine: Arc<dyn Engine>,
     catalogue: OnceLock<watch::Receiver<Arc<Catalogue>>>,
     upstreams: watch::Sender<Arc<Vec<Arc<Upstream>>>>,
+    /// Held while the services are read and told.
+    publishing: tokio::sync::Mutex<()>,
     wake: Notify,
     keeper: keeper::State,
     proxies: proxy::Proxies,
@@ -144,6 +146,7 @@ impl Services {
             engine,
             catalogue: OnceLock::new(),
             upstreams: watch::Sender::new(Arc::default()),
+            publishing: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             keeper: keeper::State::default(),
             proxies: proxy::Proxies::default(),

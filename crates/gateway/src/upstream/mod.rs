@@ -175,6 +175,12 @@ impl Link {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 self.wake.notify_one();
             }
+            // Its token may have ended: what its lists say then is its state. One call that wants more scopes is not.
+            Some(Trouble::Unauthorized(challenge))
+                if !challenge.as_ref().is_some_and(|text| text.contains("insufficient_scope")) =>
+            {
+                self.wake.notify_one();
+            }
             Some(_) => {}
             None if self.failures.load(Ordering::Relaxed) > 0 => self.failures.store(0, Ordering::Relaxed),
             None => {}
