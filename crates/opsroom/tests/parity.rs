@@ -345,6 +345,13 @@ fn story() -> Vec<(&'static str, Value)> {
         ("send_notification", json!({ "channel": "nobody", "title": "hello" })),
         ("delete_channel", json!({ "name": "hook" })),
         ("list_on_call", json!({})),
+        (
+            "override_on_call",
+            json!({ "rotation": "db", "channel": "hook", "ends_at": "2030-01-01T00:00:00Z" }),
+        ),
+        ("end_on_call_override", json!({ "id": "nothing" })),
+        ("import_apprise", json!({ "text": "ops=foo://x", "dry_run": true })),
+        ("import_silences", json!({ "json": "[]" })),
         ("import_alertmanager", json!({ "yaml": "route: {receiver: a}\nreceivers: [{name: a}]" })),
         ("list_receivers", json!({})),
         ("list_webhook_deliveries", json!({ "name": "nobody" })),

@@ -28,6 +28,7 @@ const TIDY_SECONDS: i64 = 3600;
 impl Alerts {
     /// Reads the inbox and tells people until the server stops.
     pub fn start(&self) {
+        self.start_listening();
         let alerts = self.clone();
         let stopping = self.lifecycle.stopping();
         self.lifecycle.spawn("alerts", async move {
@@ -65,6 +66,7 @@ impl Alerts {
         let days = |days: u32| now.plus_seconds(-i64::from(days) * 86_400);
         let most_bytes = i64::from(self.config.keep_deliveries_mib) << 20;
         self.store.remove_deliveries(days(self.config.keep_deliveries_days), most_bytes).await?;
+        self.store.remove_overrides(days(self.config.keep_alerts_days)).await?;
         while self.store.remove_alerts(days(self.config.keep_alerts_days), 200).await? > 0 {}
         self.store.remove_links(now).await
     }
@@ -97,11 +99,16 @@ impl Alerts {
         let members = self.store.members(&group.id, MOST_MEMBERS).await?;
         let view = self.view(group, members, around, now);
         let (mut look, messages) = view.conclude(group, now);
+        let on_call = messages.iter().any(|told| told.channel.starts_with(oncall::PREFIX));
+        let overrides = match on_call {
+            true => self.store.overrides(std::slice::from_ref(&group.team), now).await?,
+            false => Vec::new(),
+        };
         let mut on = self.store.db.begin().await?;
         let count = messages.len();
         for mut told in messages {
             told.content.actions = self.links(&mut on, &group.team, &told.firing, now).await?;
-            let channel = oncall::resolve(&self.config.rotations, &told.channel, now);
+            let channel = oncall::resolve(&self.config.rotations, &overrides, &told.channel, now);
             let id = self.notifications.queue_in(&mut on, &group.team, &channel, &told.content).await?;
             look.history.extend(told.entries(&channel, id.as_deref(), now));
         }

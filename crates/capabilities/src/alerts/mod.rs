@@ -22,11 +22,14 @@ mod matchers;
 mod model;
 mod oncall;
 mod operations;
+mod overheard;
+mod overrides;
 mod payload;
 mod quiet;
 mod raised;
 mod receive;
 mod receivers;
+mod related;
 mod routing;
 mod signature;
 mod silences;
@@ -206,8 +209,11 @@ impl Alerts {
             operation!(silences::list_silences, Read, "GET /silences"),
             operation!(silences::end_silence, Write, "POST /silences/{id}/end"),
             operation!(oncall::list_on_call, Read, "GET /on-call"),
+            operation!(overrides::override_on_call, Write, "POST /on-call/{rotation}/overrides"),
+            operation!(overrides::end_on_call_override, Write, "POST /on-call/overrides/{id}/end"),
             operation!(simulate::simulate_routing, Read, "POST /routing/simulate"),
             operation!(import::import_alertmanager, Read, "POST /routing/import"),
+            operation!(silences::import_silences, Write, "POST /silences/import"),
             // It shows the secret that it makes.
             operation!(receivers::create_receiver, Reveal, "POST /receivers"),
             operation!(receivers::list_receivers, Read, "GET /receivers"),

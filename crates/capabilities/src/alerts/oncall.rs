@@ -8,6 +8,8 @@ use opsroom_core::{Call, Error, Result, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::overrides::{OnCallOverride, shown_override};
+use super::store::OverrideRow;
 use super::{Alerts, shown};
 
 /// What a route's channel begins with when it is a rotation.
@@ -79,7 +81,20 @@ impl Rotation {
             .map_err(|_| Error::invalid(format!("{name}.zone: {:?} is not such as Europe/Berlin", self.zone)))
     }
 
-    /// The channel that is on call, and until when.
+    /// The channel that is on call, and until when: of the overrides that people made, else by the calendar.
+    ///
+    /// # Errors
+    /// Those of a rotation that was not validated.
+    pub fn with(&self, overrides: &[&OverrideRow], now: Time) -> Result<(String, Time)> {
+        let begin = overrides.iter().map(|it| it.starts_at).filter(|at| *at > now);
+        let (channel, until) = match overrides.iter().find(|it| it.starts_at <= now && now < it.ends_at) {
+            Some(other) => (other.channel.clone(), other.ends_at),
+            None => self.at(now)?,
+        };
+        Ok((channel, begin.fold(until, Time::min)))
+    }
+
+    /// The channel that is on call by the calendar, and until when.
     ///
     /// # Errors
     /// Those of a rotation that was not validated.
@@ -121,6 +136,8 @@ pub struct ListOnCall {}
 pub struct OnCallPage {
     /// The rotations, by name.
     pub items: Vec<OnCall>,
+    /// Who is on call instead, now or later, as people made it; the newest first.
+    pub overrides: Vec<OnCallOverride>,
 }
 
 /// Who of a rotation is on call.
@@ -136,20 +153,33 @@ pub struct OnCall {
     pub next: String,
 }
 
-pub(super) async fn list_on_call(service: Alerts, _: Call, _: ListOnCall) -> Result<OnCallPage> {
+pub(super) async fn list_on_call(service: Alerts, call: Call, _: ListOnCall) -> Result<OnCallPage> {
     let now = service.clock.now();
+    let overrides = service.store.overrides(&call.caller.teams, now).await?;
     let one = |(name, rotation): (&String, &Rotation)| {
-        let (channel, until) = rotation.at(now)?;
-        let (next, _) = rotation.at(until)?;
+        let of = of(&overrides, name);
+        let (channel, until) = rotation.with(&of, now)?;
+        let (next, _) = rotation.with(&of, until)?;
         Ok(OnCall { rotation: name.clone(), channel, until: shown(until), next })
     };
-    Ok(OnCallPage { items: service.config.rotations.iter().map(one).collect::<Result<_>>()? })
+    let items = service.config.rotations.iter().map(one).collect::<Result<_>>()?;
+    Ok(OnCallPage { items, overrides: overrides.into_iter().map(shown_override).collect() })
+}
+
+fn of<'a>(overrides: &'a [OverrideRow], rotation: &str) -> Vec<&'a OverrideRow> {
+    overrides.iter().filter(|it| it.rotation == rotation).collect()
 }
 
 /// The channel that a name means now: of a rotation, who is on call.
-pub fn resolve(rotations: &BTreeMap<String, Rotation>, channel: &str, now: Time) -> String {
-    let rotation = channel.strip_prefix(PREFIX).and_then(|name| rotations.get(name));
-    rotation.and_then(|it| it.at(now).ok()).map_or_else(|| channel.to_owned(), |(channel, _)| channel)
+pub fn resolve(
+    rotations: &BTreeMap<String, Rotation>,
+    overrides: &[OverrideRow],
+    channel: &str,
+    now: Time,
+) -> String {
+    let found = channel.strip_prefix(PREFIX).and_then(|name| rotations.get_key_value(name));
+    let on_call = found.and_then(|(name, it)| it.with(&of(overrides, name), now).ok());
+    on_call.map_or_else(|| channel.to_owned(), |(channel, _)| channel)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Severity, Status};
+use super::related::Related;
 use super::routing::Decision;
 use super::store::{AlertFilter, AlertRow, Entry, PastEntry};
 use super::{Alerts, shown};
@@ -96,8 +97,8 @@ pub struct ResolveAlert {
     note: String,
 }
 
-/// Explains an alert: why people were or were not told of it, by which route, group and silence, and what comes
-/// next.
+/// Explains an alert: why people were or were not told of it, by which route, group and silence, what comes next,
+/// and what else happened when it began.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainAlert {
@@ -182,6 +183,8 @@ pub struct Explanation {
     pub history: Vec<HistoryEntry>,
     /// The messages that told of it, with every attempt to deliver them, oldest first.
     pub deliveries: Vec<NotificationWithAttempts>,
+    /// What else happened when it began: other alerts, log findings, abnormal metrics, services that changed.
+    pub related: Vec<Related>,
     /// All of it in one sentence.
     pub summary: String,
 }
@@ -290,7 +293,8 @@ pub(super) async fn explain_alert(service: Alerts, call: Call, input: ExplainAle
         deliveries.extend(service.notifications.story(std::slice::from_ref(&row.team), id).await?);
     }
     let summary = summary(&row, &quiet, &entries);
-    Ok(Explanation { routing, quiet, history: entries, deliveries, summary, alert: alert(row) })
+    let related = service.related(&row).await?;
+    Ok(Explanation { routing, quiet, related, history: entries, deliveries, summary, alert: alert(row) })
 }
 
 fn summary(row: &AlertRow, quiet: &[String], entries: &[HistoryEntry]) -> String {

@@ -14,6 +14,9 @@ use crate::notifications::Message;
 /// Stands for the receiver of what the house finds.
 pub const RECEIVER: &str = "opsroom";
 
+/// The field that says how bad it is.
+pub const SEVERITY: &str = "severity";
+
 /// Alerts that one round ends.
 const ROUND: u64 = 200;
 
@@ -73,7 +76,8 @@ impl Alerts {
         let labels: Labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let mut alert = Incoming::of_labels(labels, true);
         alert.fingerprint = fingerprint(&Labels::from([("finding".to_owned(), it.key)]));
-        alert.severity = Severity::Warning;
+        let severity = it.fields.iter().find(|(name, _)| name == SEVERITY);
+        alert.severity = severity.map_or(Severity::Warning, |(_, word)| Severity::of(word));
         alert.description = cut(&it.text, LONGEST_TEXT).to_owned();
         alert.annotations = bounded(it.fields.into_iter().collect(), LONGEST_TEXT);
         if it.url.starts_with("https://") || it.url.starts_with("http://") {

@@ -1,4 +1,4 @@
-//! `silence_alerts`, `list_silences`, `end_silence`.
+//! `silence_alerts`, `list_silences`, `end_silence`, `import_silences`.
 
 use opsroom_core::id::new_id;
 use opsroom_core::{Call, Error, Result, Time};
@@ -74,6 +74,61 @@ pub struct EndSilence {
     id: String,
 }
 
+/// Takes over Alertmanager's silences that hold or will hold, as `amtool silence query -o json` or its API
+/// `/api/v2/silences` writes them. One that is here already, with the same matchers and times, is not made again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportSilences {
+    /// The JSON text: an array of silences.
+    #[schemars(length(min = 2, max = 1_000_000))]
+    json: String,
+    /// Only say what would be made.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What was taken over.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ImportedSilences {
+    /// The silences that were made, or would be.
+    pub items: Vec<Silence>,
+    /// What was not taken over, and why.
+    pub left_out: Vec<String>,
+}
+
+/// One of Alertmanager's silences (its API v2).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Theirs {
+    #[serde(default)]
+    id: String,
+    matchers: Vec<TheirMatcher>,
+    starts_at: String,
+    ends_at: String,
+    #[serde(default)]
+    created_by: String,
+    #[serde(default)]
+    comment: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TheirMatcher {
+    name: String,
+    value: String,
+    #[serde(default)]
+    is_regex: bool,
+    #[serde(default = "yes")]
+    is_equal: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The most silences that are taken over at once.
+const MOST_IMPORTED: usize = 1000;
+
 /// The silence that ended.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EndedSilence {
@@ -116,6 +171,87 @@ pub(super) async fn silence_alerts(service: Alerts, call: Call, input: SilenceAl
     service.store.wake_groups(&row.team, row.starts_at).await?;
     service.arrived.notify_one();
     Ok(silence(row))
+}
+
+impl Theirs {
+    /// It as ours; why not, in words.
+    fn taken_over(&self, call: &Call, now: Time) -> std::result::Result<SilenceRow, String> {
+        let time = |text: &str| {
+            let at: jiff::Timestamp = text.parse().map_err(|_| format!("{text:?} is no time"))?;
+            Ok::<_, String>(Time(at.as_microsecond()))
+        };
+        let (starts_at, ends_at) = (time(&self.starts_at)?, time(&self.ends_at)?);
+        if ends_at <= now || ends_at <= starts_at {
+            return Err("it is over".to_owned());
+        }
+        if ends_at > now.plus_seconds(LONGEST_SECONDS as i64) {
+            return Err("it ends in more than a year".to_owned());
+        }
+        if !(1..=super::matchers::MOST).contains(&self.matchers.len()) {
+            return Err(format!("a silence has from 1 to {} matchers", super::matchers::MOST));
+        }
+        let matcher = |it: &TheirMatcher| {
+            let sign = match (it.is_equal, it.is_regex) {
+                (true, false) => "=",
+                (false, false) => "!=",
+                (true, true) => "=~",
+                (false, true) => "!~",
+            };
+            let value = it.value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            Matcher::try_from(format!("{}{sign}\"{value}\"", it.name)).map_err(|error| error.message)
+        };
+        let by: String = self.created_by.chars().take(100).collect();
+        let comment: String = self.comment.chars().take(1800).collect();
+        Ok(SilenceRow {
+            id: new_id(),
+            team: call.caller.team().to_owned(),
+            created_by: call.caller.subject.clone(),
+            matchers: self.matchers.iter().map(matcher).collect::<std::result::Result<_, _>>()?,
+            comment: if by.is_empty() { comment } else { format!("{comment} (made by {by})") },
+            starts_at,
+            ends_at,
+        })
+    }
+}
+
+pub(super) async fn import_silences(
+    service: Alerts,
+    call: Call,
+    input: ImportSilences,
+) -> Result<ImportedSilences> {
+    let theirs: Vec<Theirs> = serde_json::from_str(&input.json).map_err(|error| {
+        Error::invalid(format!("json: it is no array of Alertmanager's silences: {error}"))
+    })?;
+    if theirs.len() > MOST_IMPORTED {
+        return Err(Error::invalid(format!("json: at most {MOST_IMPORTED} silences are taken over at once")));
+    }
+    let now = service.clock.now();
+    let mut known = service.store.silences(&[call.caller.team().to_owned()], now).await?;
+    let mut imported = ImportedSilences { items: Vec::new(), left_out: Vec::new() };
+    for (number, their) in theirs.iter().enumerate() {
+        let same = |row: &SilenceRow, it: &SilenceRow| {
+            (&row.matchers, row.starts_at, row.ends_at) == (&it.matchers, it.starts_at, it.ends_at)
+        };
+        let row = their.taken_over(&call, now).and_then(|row| {
+            if known.iter().any(|it| same(it, &row)) { Err("it is here already".to_owned()) } else { Ok(row) }
+        });
+        match row {
+            Ok(row) => {
+                if !input.dry_run {
+                    service.store.add_silence(&row).await?;
+                    service.store.wake_groups(&row.team, row.starts_at.max(now)).await?;
+                }
+                known.push(row.clone());
+                imported.items.push(silence(row));
+            }
+            Err(why) => {
+                let id: String = their.id.chars().take(64).collect();
+                imported.left_out.push(format!("silence {number} ({id}): {why}"));
+            }
+        }
+    }
+    service.arrived.notify_one();
+    Ok(imported)
 }
 
 pub(super) async fn list_silences(service: Alerts, call: Call, _: ListSilences) -> Result<Silences> {

@@ -16,6 +16,7 @@
 pub mod channels;
 mod deliver;
 mod discord;
+mod import;
 pub mod mail;
 mod open;
 mod operations;
@@ -180,6 +181,7 @@ impl Notifications {
             operation!(open::list_channels, Read, "GET /channels"),
             operation!(open::test_channel, Write, "POST /channels/{name}/test"),
             operation!(open::preview_channel, Read, "POST /channels/{name}/preview"),
+            operation!(import::import_apprise, Write, "POST /channels/import"),
             operation!(open::delete_channel, Destroy, "DELETE /channels/{name}"),
         ];
         capability.migrations = MIGRATIONS.into();
@@ -231,6 +233,17 @@ impl Notifications {
     /// For how many seconds a message with the same key is not raised again.
     pub fn deduplicate_seconds(&self) -> i64 {
         self.inner.config.deduplicate_seconds.into()
+    }
+
+    /// Whether a team has a channel of this name.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn has_channel(&self, team: &str, name: &str) -> Result<bool> {
+        if name == DEFAULT_CHANNEL {
+            return Ok(!self.inner.config.discord_webhook_url.is_empty());
+        }
+        Ok(self.inner.store.channel(&[team.to_owned()], name).await?.is_some())
     }
 
     /// Queues a message to a channel within a transaction: it is delivered if that is committed, after

@@ -212,6 +212,25 @@ pub struct SentNotification {
     pub id: String,
 }
 
+impl AddChannel {
+    /// A channel of this name at this address, with nothing chosen.
+    pub(super) fn at(name: String, url: &str) -> Self {
+        Self {
+            name,
+            kind: None,
+            url: Secret::new(url),
+            secret: Secret::default(),
+            to: Vec::new(),
+            mentions: Vec::new(),
+            per_minute: None,
+            hold_after_crash: false,
+            fallback: None,
+            title_template: None,
+            text_template: None,
+        }
+    }
+}
+
 pub(super) async fn add_channel(
     service: Notifications,
     call: Call,
@@ -430,7 +449,7 @@ impl Notifications {
         }))
     }
 
-    fn target(&self, input: &AddChannel) -> Result<(ChannelKind, Target)> {
+    pub(super) fn target(&self, input: &AddChannel) -> Result<(ChannelKind, Target)> {
         let url = input.url.expose();
         let named = if url.is_empty() { None } else { apprise::parse(url)? };
         let (kind, target) = match (named, input.kind) {

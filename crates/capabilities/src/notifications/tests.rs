@@ -320,6 +320,26 @@ async fn a_channel_cannot_lead_to_what_must_not_be_reached() {
 }
 
 #[tokio::test]
+async fn apprises_configuration_becomes_channels_and_shows_no_secret() {
+    let test = sqlite().await;
+    let notifications = open(&test, &clock(), "").await;
+    let config = "ops=slack://T1/B2/s3cret\nops=discord://1/s3cret\nfoo://x\n";
+    let input = |dry_run: bool| json!({ "text": config, "dry_run": dry_run });
+    for dry_run in [true, false] {
+        let answer = call(&notifications, "import_apprise", input(dry_run)).await.unwrap();
+        let names: Vec<&str> =
+            answer["items"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["ops", "ops-2"], "{answer}");
+        assert_eq!(answer["left_out"].as_array().unwrap().len(), 1, "{answer}");
+        assert!(!answer.to_string().contains("s3cret"));
+        let listed = call(&notifications, "list_channels", json!({})).await.unwrap();
+        assert_eq!(listed["items"].as_array().unwrap().len(), if dry_run { 0 } else { 2 });
+    }
+    let again = call(&notifications, "import_apprise", input(false)).await.unwrap();
+    assert_eq!(again["items"], json!([]), "{again}");
+}
+
+#[tokio::test]
 async fn a_channel_speaks_in_its_own_words_and_shows_them_before() {
     let test = sqlite().await;
     let (url, bodies) = receiver(vec![answer("200 OK", "", "{}")]);

@@ -130,6 +130,24 @@ impl Store {
         self.db.all(&query).await?.iter().map(read).collect()
     }
 
+    /// Those of a team that began between, the newest first.
+    pub async fn begun_between(
+        &self,
+        team: &str,
+        from: Time,
+        until: Time,
+        limit: u64,
+    ) -> Result<Vec<AlertRow>> {
+        let query = select()
+            .and_where(Expr::col(A::TeamId).eq(team))
+            .and_where(Expr::col(A::StartsAt).gte(from.0))
+            .and_where(Expr::col(A::StartsAt).lte(until.0))
+            .order_by(A::Id, Order::Desc)
+            .limit(limit)
+            .to_owned();
+        self.db.all(&query).await?.iter().map(read).collect()
+    }
+
     /// Those of a team that go on.
     pub async fn going_on(&self, team: &str, limit: u64) -> Result<Vec<AlertRow>> {
         let query = select()

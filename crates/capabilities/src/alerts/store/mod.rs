@@ -4,6 +4,7 @@ mod alerts;
 mod groups;
 mod inbox;
 mod links;
+mod overrides;
 mod receivers;
 mod silences;
 
@@ -15,14 +16,16 @@ pub use alerts::{AlertFilter, AlertRow, Entry, PastEntry};
 pub use groups::{GroupRow, Looked, Member, Placed, Told};
 pub use inbox::{Delivery, DeliveryState, Taken};
 pub use links::LinkRow;
+pub use overrides::OverrideRow;
 pub use receivers::ReceiverRow;
 pub use silences::SilenceRow;
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 3] = [
+pub const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "receivers, deliveries, alerts and silences", steps: tables },
     Migration { version: 2, name: "links in messages", steps: linking },
     Migration { version: 3, name: "alerts that are over when nobody tells of them", steps: expiring },
+    Migration { version: 4, name: "who is on call instead", steps: overriding },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -136,6 +139,39 @@ enum AlertsLinks {
     Action,
     ExpiresAt,
     UsedAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+enum AlertsOverrides {
+    Table,
+    Id,
+    TeamId,
+    CreatedBy,
+    Rotation,
+    Channel,
+    StartsAt,
+    EndsAt,
+}
+
+fn overriding(_: Dialect) -> Vec<Step> {
+    use AlertsOverrides as O;
+    let overrides = Table::create()
+        .table(O::Table)
+        .col(key(O::Id))
+        .col(word(O::TeamId, 64))
+        .col(word(O::CreatedBy, 190))
+        .col(word(O::Rotation, 64))
+        .col(word(O::Channel, 64))
+        .col(number(O::StartsAt))
+        .col(number(O::EndsAt))
+        .to_owned();
+    let begun = Index::create()
+        .name("alerts_alerts_starts")
+        .table(AlertsAlerts::Table)
+        .col(AlertsAlerts::TeamId)
+        .col(AlertsAlerts::StartsAt)
+        .to_owned();
+    vec![Step::Create(overrides), Step::Index(begun)]
 }
 
 fn expiring(_: Dialect) -> Vec<Step> {

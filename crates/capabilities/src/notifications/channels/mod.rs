@@ -43,6 +43,19 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
+    /// The word of the answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dingtalk => "dingtalk",
+            Self::Wecom => "wecom",
+            Self::Feishu => "feishu",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+        }
+    }
+
     /// How many messages its provider takes in a minute.
     pub fn per_minute(self) -> u32 {
         match self {
