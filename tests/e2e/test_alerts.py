@@ -67,7 +67,7 @@ class Provider:
 class Mail:
     """A server for mail that takes everything."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.seen = []
         outer = self
 
@@ -92,10 +92,14 @@ class Mail:
                     else:
                         say("250 ok")
 
-        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self):
+        taken, self.seen[:] = list(self.seen), []
+        return taken
 
     def stop(self):
         self.server.shutdown()
