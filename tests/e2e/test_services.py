@@ -45,6 +45,7 @@ class Services(unittest.TestCase):
         return {
             "OPSROOM__SERVICES__DOCKER_SOCKET": str(cls.engine.socket),
             "OPSROOM__SERVICES__NETWORK_POOL": "10.213.0.0/16",
+            "OPSROOM__LOGS__CONTAINERS": '["shop-*"]',
             # The way out is tested with a server of the test's own.
             "OPSROOM__EGRESS__ALLOW_ADDRESSES": '["127.0.0.1"]',
             "OPSROOM_SECRET_ECHO": "hunter2",
@@ -230,6 +231,50 @@ class Services(unittest.TestCase):
         plan = self.request("POST", "/networks", {"vlan_id": 300, "driver": "macvlan", "interface": "nosuch0", "dry_run": True})
         self.assertIn("no interface `nosuch0`", plan["refused"][0])
 
+    def test_what_containers_and_services_write_is_searched_where_it_lies(self):
+        self.engine.build("writes:1", ("/server", "write"))
+        self.engine.text("run", "--detach", "--network", "none", "--name", "shop-1", "--label", "app=shop", "writes:1")
+        self.engine.text("run", "--detach", "--network", "none", "--name", "vault", "--label", "app=shop", "writes:1")
+        for name in ("shop-1", "vault"):
+            self.addCleanup(lambda name=name: self.engine.docker("rm", "--force", name, check=False))
+        ended = lambda: self.engine.inspect("shop-1")["State"]["Status"] == "exited"
+        wait_for(ended)
+        self.create("weather")
+        for name, place in {
+            "shop": {"kind": "docker", "container": "shop-*"},
+            "labelled": {"kind": "docker", "labels": ["app=shop"]},
+            "services": {"kind": "service"},
+            "weather": {"kind": "service", "service": "weather"},
+        }.items():
+            self.request("POST", "/logs/sources", {"name": name, "place": place}, 200)
+            self.addCleanup(lambda name=name: self.request("DELETE", f"/logs/sources/{name}", status=200))
+        # A container that is not allowed is not there, whatever its labels are; nor is another team's or our own service.
+        listed = lambda name: [item["key"] for item in self.request("POST", f"/logs/sources/{name}/objects", {}, 200)["items"]]
+        self.assertEqual((listed("shop"), listed("labelled")), (["shop-1"], ["shop-1"]))
+        self.assertEqual((listed("services"), listed("weather")), (["weather"], ["weather"]))
+        search = lambda source, query="", **more: self.request("POST", "/logs/search", {"source": source, "query": query, **more}, 200)
+        found = search("shop", "level:error", limit=5)
+        self.assertEqual([line["text"].split(" ", 1)[1] for line in found["lines"] if "replica" in line["text"]], ["ERROR replica lost its connection to the primary"], found)
+        self.assertEqual(search("shop", "\"Replica.java\"")["lines"][0]["text"], "\tat db.Replica.read(Replica.java:7)")
+        warned = search("shop", "level:warn")["lines"]
+        self.assertEqual([(line["text"], line["fields"]) for line in warned], [("disk is nearly full", {"disk": "sda1"})])
+        self.assertEqual(search("shop", "\"a long line\"")["count"], 1)
+        everything = search("shop")
+        self.assertEqual(everything["count"], 205, everything["templates"])
+        # The times are those of the engine: the last line came three seconds after the others.
+        began, last = warned[0]["time"], search("shop", "\"the last line\"")["lines"][0]["time"]
+        self.assertLess(began, last)
+        self.assertEqual(search("shop", "", **{"from": last})["count"], 1)
+        self.assertEqual(search("shop", "", **{"from": "2020-01-01", "until": last})["count"], 204)
+        counted = self.request("POST", "/logs/count", {"source": "shop", "by": "level", "from": "-1h", "buckets": 4}, 200)
+        self.assertEqual({group["value"]: group["count"] for group in counted["groups"]}, {"info": 202, "error": 2, "warn": 1})
+        self.assertEqual(search("weather", "listening")["count"], 1)
+        done = self.request("POST", "/logs/sources/shop/download", {"to": "down"}, 200)
+        self.assertEqual((done["stored"], done["failed"]), (1, 0), done)
+        self.assertIn("a long line", (self.room.data / "files/down/shop-1").read_text())
+        self.engine.text("rm", "--force", "shop-1")
+        self.assertIn("nothing lies in", str(self.request("POST", "/logs/search", {"source": "shop"}, 404)))
+
     def test_rug_pull_a_tool_that_changes_after_it_was_seen_is_withheld_until_it_is_approved(self):
         self.create("rug")
         self.assertEqual(self.call("rug__echo", text="x"), "x")
@@ -261,6 +306,9 @@ class EngineGone(unittest.TestCase):
                 self.assertIn("does not answer", away["reason"])
                 status, refused = room.request("POST", "/services", {"name": "other", "image": "echo:1"}, key)
                 self.assertEqual((status, refused["error_code"]), (503, "unavailable"))
+                room.request("POST", "/logs/sources", {"name": "own", "place": {"kind": "service"}}, key)
+                status, refused = room.request("POST", "/logs/search", {"source": "own"}, key)
+                self.assertEqual((status, "does not answer" in str(refused)), (503, True), refused)
                 engine.start()
                 wait_for(lambda: get()["status"] == "running", 90)
                 room.request("DELETE", "/services/lonely?force=true&wait_seconds=60", None, key)

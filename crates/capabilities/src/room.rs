@@ -280,6 +280,7 @@ impl Room {
             launcher: config.launcher.clone(),
             config: config.services.clone(),
         })?;
+        let logs = logs.with_services(services.clone(), &config.logs.containers);
         let configured = config.gateway.upstreams();
         let refresh = Duration::from_secs(config.gateway.refresh_seconds);
         let world = World { upstreams: configured.clone(), refresh, ..World::default() };

@@ -15,7 +15,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("health", &[]),
     ("identity", &["notifications"]),
     ("jobs", &[]),
-    ("logs", &[]),
+    ("logs", &["services"]),
     ("detection", &["jobs", "logs"]),
     ("notifications", &[]),
     ("planning", &["notifications"]),

@@ -31,23 +31,24 @@ impl Test {
         Test::All(Vec::new())
     }
 
-    /// Whether a row that is at hand as it is meets it. `template` is asked only when it is needed.
+    /// Whether a row that is at hand as it is meets it. `is_of` says whether its template is this; it is asked
+    /// only when it is needed.
     pub fn holds(
         &self,
         text: &[u8],
         level: u8,
         labels: &BTreeMap<String, String>,
-        template: &dyn Fn() -> String,
+        is_of: &dyn Fn(&str) -> bool,
     ) -> bool {
         match self {
             Test::Text(needle) => super::column::contains(text, needle),
             Test::Matches(pattern) => pattern.regex.is_match(text),
             Test::Level(mask) => mask >> level.min(6) & 1 == 1,
             Test::Label(test) => test.holds(labels),
-            Test::Template(wanted) => template() == *wanted,
-            Test::All(tests) => tests.iter().all(|test| test.holds(text, level, labels, template)),
-            Test::Any(tests) => tests.iter().any(|test| test.holds(text, level, labels, template)),
-            Test::Not(test) => !test.holds(text, level, labels, template),
+            Test::Template(wanted) => is_of(wanted),
+            Test::All(tests) => tests.iter().all(|test| test.holds(text, level, labels, is_of)),
+            Test::Any(tests) => tests.iter().any(|test| test.holds(text, level, labels, is_of)),
+            Test::Not(test) => !test.holds(text, level, labels, is_of),
         }
     }
 }

@@ -124,9 +124,9 @@ fn searches_find_what_looking_at_every_line_finds() {
         for range in [i64::MIN..i64::MAX, start..end] {
             let meant = |(_, row): &(usize, &Row)| {
                 let line = rows.text_of(row);
-                let template = || if line.contains(&b'E') { "loud" } else { "quiet" }.to_owned();
+                let is_of = |name: &str| name == if line.contains(&b'E') { "loud" } else { "quiet" };
                 range.contains(&row.time)
-                    && test.holds(line, row.level, &streams[row.stream as usize], &template)
+                    && test.holds(line, row.level, &streams[row.stream as usize], &is_of)
             };
             let by_hand: Vec<u32> =
                 expected.iter().enumerate().filter(meant).map(|(at, _)| at as u32).collect();

@@ -16,6 +16,9 @@ pub struct LogsConfig {
     /// Where syslog is received. Nobody acknowledges syslog: what came in the last 200 ms before a crash may be
     /// lost.
     pub syslog: SyslogConfig,
+    /// The containers of the Docker engine whose output may be read as a log source, by name, in which `*` stands
+    /// for any text, such as `[web, shop-*]`. Empty: none. Those of services are read as `service` and not so.
+    pub containers: Vec<String>,
 }
 
 impl LogsConfig {

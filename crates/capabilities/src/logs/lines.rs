@@ -9,7 +9,7 @@ use super::entry::{Gather, labels, level_number, level_of, time_of};
 /// Keys that hold a line's text, the likeliest first.
 const TEXT: [&str; 6] = ["message", "msg", "log", "line", "body", "text"];
 /// Keys that hold its time.
-const TIME: [&str; 7] = ["timestamp", "time", "ts", "@timestamp", "date", "datetime", "eventTime"];
+pub(super) const TIME: [&str; 7] = ["timestamp", "time", "ts", "@timestamp", "date", "datetime", "eventTime"];
 /// Keys that hold its level.
 const LEVEL: [&str; 5] = ["level", "severity", "lvl", "loglevel", "log.level"];
 /// Keys that say where it comes from, and the labels that they become.

@@ -19,6 +19,7 @@ pub mod explain;
 mod export;
 mod ingest;
 pub mod input;
+mod likeness;
 pub mod lines;
 pub mod model;
 pub(crate) mod operations;
@@ -29,6 +30,7 @@ mod search;
 pub mod shown;
 pub mod sources;
 pub mod store;
+mod tally;
 pub mod templates;
 
 use std::path::Path;
@@ -53,6 +55,8 @@ use batches::Batches;
 use input::Limits;
 use sources::{Sources, operations as on};
 use store::{Batch, Embedded};
+
+use crate::services::Services;
 
 /// The operations on logs. Cheap to clone.
 #[derive(Clone)]
@@ -100,8 +104,15 @@ impl Logs {
             roots: self.roots.clone(),
             clock: self.clock.clone(),
             spool: Arc::new(data_dir.join("downloads")),
+            programs: None,
         };
         Self { sources: Some(sources), ..self }
+    }
+
+    /// With what services write, and containers whose names are like one of these.
+    pub fn with_services(self, services: Services, containers: &[String]) -> Self {
+        let programs = Some((services, containers.into()));
+        Self { sources: self.sources.map(|sources| Sources { programs, ..sources }), ..self }
     }
 
     /// With the bus on which findings are told.
@@ -214,7 +225,7 @@ impl Logs {
                 ingest::ingest_logs,
             ),
             Operation::new(name, "search_logs", read, "POST /logs/search", self, search::search_logs).long(),
-            Operation::new(name, "count_logs", read, "POST /logs/count", self, search::count_logs),
+            Operation::new(name, "count_logs", read, "POST /logs/count", self, search::count_logs).long(),
             Operation::new(
                 name,
                 "add_log_source",

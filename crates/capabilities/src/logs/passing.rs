@@ -5,22 +5,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use opsroom_analytics::parse::{Kind, LogParser, MinerConfig, ParserConfig, TemplateId};
+use opsroom_analytics::parse::{Kind, LogParser, Miner, MinerConfig, ParserConfig, Template, TemplateId};
 use opsroom_analytics::segments::Labels;
 use opsroom_core::{Error, Result};
 use serde_json::{Map, Value};
 
-use super::entry::{Gather, labels, level_number, shown_time};
+use super::entry::{Gather, labels, level_number, parts, shown_time};
 use super::input::{Batch, Limits, LogReader, Source, Watch, read_batches};
+use super::likeness::Likeness;
 use super::lines::{dated, of_object};
 use super::search::{FoundLine, FoundLogs, FoundTemplate};
 use super::shown::{clean, shown};
-use super::store::{Line, Wanted, asks_template};
+use super::store::{By, Counted, Counting, Line, Wanted};
+use super::tally::{ERROR, Tallies, expression, level_name, matched};
 
 /// Bytes of a template in an answer.
 const TEMPLATE_BYTES: usize = 1_000;
-/// The level from which on a line counts as an error.
-const ERROR: u8 = 5;
 
 /// Logs to read, and how.
 pub(super) struct Passing {
@@ -48,6 +48,7 @@ struct Passed<'a> {
 struct Walk<'a> {
     parser: LogParser,
     wanted: &'a Wanted,
+    likeness: Likeness,
     /// For each log the labels of its lines.
     own: Vec<Labels>,
     now: i64,
@@ -99,7 +100,7 @@ impl Walk<'_> {
             let time = if row.time == self.now { self.within } else { row.time };
             let (text, labels) = (rows.text_of(row), &gather.batch.streams[row.stream as usize]);
             let meant = self.wanted.range.contains(&time)
-                && self.wanted.test.holds(text, row.level, labels, &String::new);
+                && self.wanted.test.holds(text, row.level, labels, &|name| self.likeness.is(text, name));
             give(Passed { time, level: row.level, labels, text, meant })?;
         }
         Ok(())
@@ -114,12 +115,6 @@ impl Passing {
         watch: &Watch,
         give: &mut dyn FnMut(Passed<'_>) -> Result<()>,
     ) -> Result<Vec<String>> {
-        if asks_template(&wanted.test) {
-            return Err(Error::invalid(
-                "query: `template:` is of lines that are kept; among lines that are read where they lie, look for \
-                 words of the template",
-            ));
-        }
         let own = |log: &Source| {
             let name = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             labels(match &self.source {
@@ -132,6 +127,7 @@ impl Passing {
         let mut walk = Walk {
             parser: LogParser::new(ParserConfig { miner: small, ..dated(self.now) }),
             wanted,
+            likeness: Likeness::of(&wanted.test)?,
             own: self.sources.iter().map(own).collect(),
             now: self.now,
             within: self.now.min(wanted.range.end.saturating_sub(1)).max(wanted.range.start),
@@ -187,6 +183,101 @@ impl Passing {
     }
 }
 
+impl Passing {
+    /// Counts the lines that are wanted. Blocks.
+    ///
+    /// # Errors
+    /// Those of reading; `Invalid` for an expression that cannot be used, or stretches of time in a range that
+    /// is open at an end; `Cancelled` when the watch says so.
+    pub fn count(self, wanted: &Wanted, counting: &Counting, watch: &Watch) -> Result<Counted> {
+        let pattern = expression(&counting.by)?;
+        let range = &wanted.range;
+        if counting.buckets > 0 && (range.start == i64::MIN || range.end == i64::MAX) {
+            return Err(Error::invalid(
+                "buckets: lines that are read where they lie are read once; give `from` and `until`, too",
+            ));
+        }
+        let span = (counting.buckets > 0).then_some((range.start, range.end, counting.buckets));
+        let mut tallies = Tallies::new(span);
+        let mut mining = Mining::new();
+        let warnings = self.each(wanted, watch, &mut |line| {
+            if !line.meant {
+                return Ok(());
+            }
+            let told: String;
+            let value: &str = match &counting.by {
+                By::Nothing => "",
+                By::Level => level_name(line.level),
+                By::Label(name) => line.labels.get(name).map_or("", String::as_str),
+                By::Template => {
+                    let (head, id) = mining.of(line.text);
+                    told = format!("{}{}", u8::from(head), id.0);
+                    &told
+                }
+                By::Matched(_) => match pattern.as_ref().and_then(|pattern| matched(pattern, line.text)) {
+                    Some(value) => {
+                        told = String::from_utf8_lossy(value).into_owned();
+                        &told
+                    }
+                    None => return Ok(()),
+                },
+            };
+            tallies.line(value, line.time, line.level);
+            Ok(())
+        })?;
+        if counting.by == By::Template {
+            let name = mining.names();
+            tallies = tallies.renamed(|mined| {
+                let id = mined.get(1..).and_then(|id| id.parse().ok()).unwrap_or(u32::MAX);
+                name((mined.starts_with('1'), TemplateId(id)))
+            });
+        }
+        Ok(Counted { warnings, ..tallies.counted(counting.limit) })
+    }
+}
+
+/// Mines the templates of an answer, as those of lines that are kept are mined: a line that continues a record
+/// has a template of its own.
+struct Mining {
+    parser: LogParser,
+    rest: Miner,
+}
+
+/// A template, and whether it is one of lines that begin a record.
+type Mined = (bool, TemplateId);
+
+impl Mining {
+    fn new() -> Self {
+        let miner = MinerConfig { max_examples: 1, max_example_bytes: 64, ..MinerConfig::default() };
+        let parser = LogParser::new(ParserConfig { miner: miner.clone(), ..ParserConfig::default() });
+        Self { parser, rest: Miner::new(miner) }
+    }
+
+    fn of(&mut self, line: &[u8]) -> Mined {
+        let text = parts(line).0;
+        let parsed = self.parser.push(text);
+        match (parsed.kind, parsed.template) {
+            (Kind::Head, Some(id)) => (true, id),
+            _ => (false, self.rest.mine(text).template),
+        }
+    }
+
+    /// The names of all of them.
+    fn names(&self) -> impl Fn(Mined) -> String {
+        let by_id = |templates: Vec<Template>| -> HashMap<TemplateId, String> {
+            templates.into_iter().map(|template| (template.id, template.template)).collect()
+        };
+        let (heads, rest) = (by_id(self.parser.templates()), by_id(self.rest.templates()));
+        move |(head, id)| {
+            let found = match head {
+                true => heads.get(&self.parser.resolve(id)),
+                false => rest.get(&self.rest.resolve(id)),
+            };
+            found.map_or_else(|| "<*>".to_owned(), Clone::clone)
+        }
+    }
+}
+
 impl Passed<'_> {
     fn owned(&self) -> Line {
         Line {
@@ -212,27 +303,26 @@ struct Count {
 struct Finding {
     limit: usize,
     context: usize,
-    parser: LogParser,
-    counts: HashMap<TemplateId, Count>,
-    lines: Vec<(Line, Option<TemplateId>)>,
+    mining: Mining,
+    counts: HashMap<Mined, Count>,
+    lines: Vec<(Line, Mined)>,
     /// Whether lines were left out that are older than all that are held.
     more: bool,
     /// Older lines need not be looked at closely.
     floor: i64,
     before: VecDeque<Vec<u8>>,
     /// Lines that wait for those after them.
-    open: Vec<(Line, Option<TemplateId>)>,
+    open: Vec<(Line, Mined)>,
     /// The labels of the line before: context is of the same log.
     labels: Labels,
 }
 
 impl Finding {
     fn new(limit: usize, context: usize) -> Self {
-        let miner = MinerConfig { max_examples: 1, max_example_bytes: 64, ..MinerConfig::default() };
         Self {
             limit,
             context,
-            parser: LogParser::new(ParserConfig { miner, ..ParserConfig::default() }),
+            mining: Mining::new(),
             counts: HashMap::new(),
             lines: Vec::new(),
             more: false,
@@ -248,17 +338,12 @@ impl Finding {
             self.surround(line);
         }
         if line.meant {
-            let template = self.parser.push(line.text).template;
-            if let Some(id) = template {
-                let count = self.counts.entry(id).or_insert(Count {
-                    count: 0,
-                    errors: 0,
-                    times: (i64::MAX, i64::MIN),
-                });
-                count.count += 1;
-                count.errors += u64::from(line.level >= ERROR);
-                count.times = (count.times.0.min(line.time), count.times.1.max(line.time));
-            }
+            let template = self.mining.of(line.text);
+            let none = Count { count: 0, errors: 0, times: (i64::MAX, i64::MIN) };
+            let count = self.counts.entry(template).or_insert(none);
+            count.count += 1;
+            count.errors += u64::from(line.level >= ERROR);
+            count.times = (count.times.0.min(line.time), count.times.1.max(line.time));
             if line.time < self.floor || self.limit == 0 {
                 self.more = true;
             } else {
@@ -295,7 +380,7 @@ impl Finding {
         }
     }
 
-    fn keep(&mut self, line: Line, template: Option<TemplateId>) {
+    fn keep(&mut self, line: Line, template: Mined) {
         self.lines.push((line, template));
         if self.lines.len() > 2 * self.limit + 256 {
             self.prune();
@@ -320,12 +405,8 @@ impl Finding {
         }
         self.prune();
         self.lines.reverse();
-        let names: HashMap<TemplateId, String> =
-            self.parser.templates().into_iter().map(|template| (template.id, template.template)).collect();
-        let name = |id: TemplateId| {
-            let name = names.get(&self.parser.resolve(id)).map_or("<*>", String::as_str);
-            shown(name.as_bytes(), TEMPLATE_BYTES)
-        };
+        let named = self.mining.names();
+        let name = |mined: Mined| shown(named(mined).as_bytes(), TEMPLATE_BYTES);
         let mut by_name: HashMap<String, Count> = HashMap::new();
         for (id, count) in &self.counts {
             let all = by_name.entry(name(*id)).or_insert(Count {
@@ -353,7 +434,7 @@ impl Finding {
         groups.truncate(templates);
         let next_until = self.lines.last().filter(|_| self.more).map(|(line, _)| shown_time(line.time));
         let lines = std::mem::take(&mut self.lines).into_iter().map(|(line, template)| {
-            let template = template.map_or_else(|| "<*>".to_owned(), name);
+            let template = name(template);
             FoundLine::of(Line { template, ..line })
         });
         let lines = lines.collect();
@@ -437,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_ends_when_it_is_enough_and_a_template_is_refused() {
+    fn a_scan_ends_when_it_is_enough() {
         let mut seen = 0;
         let mut take = |_: Line| {
             seen += 1;
@@ -445,8 +526,38 @@ mod tests {
         };
         passing(LOG).scan(&wanted(""), &Watch::silent(), &mut take).unwrap();
         assert_eq!(seen, 2);
-        let error = passing(LOG).scan(&wanted("template:\"a\""), &Watch::silent(), &mut |_| Ok(true));
-        assert!(error.unwrap_err().message.contains("`template:` is of lines that are kept"));
+    }
+
+    #[test]
+    fn the_lines_of_a_template_are_found_by_it() {
+        for template in search("", 10, 0).templates {
+            let found = search(&format!("template:\"{}\"", template.template), 10, 0);
+            assert_eq!(found.count, Some(template.count), "{template:?}");
+        }
+        assert_eq!(search("NOT template:\"disk of user <*> is full\"", 10, 0).count, Some(3));
+    }
+
+    #[test]
+    fn lines_are_counted_over_time_and_by_what_they_share() {
+        let count = |by: By, buckets: usize, query: &str| {
+            let counting = Counting { by, limit: 10, buckets };
+            passing(LOG).count(&wanted(query), &counting, &Watch::silent())
+        };
+        let groups = |by: By, query: &str| -> Vec<(String, u64, u64)> {
+            let counted = count(by, 0, query).unwrap();
+            counted.groups.into_iter().map(|group| (group.value, group.count, group.errors)).collect()
+        };
+        let of = |value: &str, count: u64, errors: u64| (value.to_owned(), count, errors);
+        assert_eq!(groups(By::Nothing, ""), [of("", 5, 4)]);
+        assert_eq!(groups(By::Level, ""), [of("error", 4, 4), of("info", 1, 0)]);
+        assert_eq!(groups(By::Label("service".to_owned()), "level:error"), [of("", 3, 3), of("api", 1, 1)]);
+        assert_eq!(groups(By::Matched("user (\\d)".to_owned()), ""), [of("7", 1, 1), of("8", 1, 1)]);
+        assert!(groups(By::Template, "").contains(&of("disk of user <*> is full", 2, 2)));
+        let range = "from:2025-11-21T10:00:00Z until:2025-11-21T10:00:04Z";
+        let counted = count(By::Nothing, 4, range).unwrap();
+        assert_eq!(counted.groups[0].buckets, [1, 2, 1, 1]);
+        assert!(count(By::Nothing, 4, "").unwrap_err().message.starts_with("buckets"));
+        assert!(count(By::Matched("(".to_owned()), 0, "").is_err());
     }
 
     #[test]

@@ -330,7 +330,7 @@ mod tests {
         let labels =
             BTreeMap::from([("service".to_owned(), "api".to_owned()), ("env".to_owned(), "prod".to_owned())]);
         let level = LEVELS.iter().position(|known| *known == level).unwrap() as u8;
-        parse(query, NOW).unwrap().test.holds(line.as_bytes(), level, &labels, &|| "took <*> ms".to_owned())
+        parse(query, NOW).unwrap().test.holds(line.as_bytes(), level, &labels, &|name| name == "took <*> ms")
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Logs;
 use super::entry::{LEVELS, parts, shown_time};
 use super::input::{Named, Watch};
+use super::likeness::Likeness;
 use super::operations::{Place, named};
 use super::passing::Passing;
 use super::query::{self, Query};
@@ -181,7 +182,7 @@ fn cleaned(value: Value) -> Value {
 }
 
 /// Count the log lines that a query means: over time, and by template, level, a label, or what a regular
-/// expression matches.
+/// expression matches. Those that are kept, or with `source` or `path` those that lie there.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CountLogs {
@@ -189,6 +190,18 @@ pub struct CountLogs {
     #[serde(default)]
     #[schemars(length(max = 8192))]
     pub query: String,
+    /// A log source whose objects are read, and not the lines that are kept; nothing of it is kept.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub source: Option<String>,
+    /// Of the source, what keys begin with.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub prefix: Option<String>,
+    /// A file or folder, below the configured roots, that is read, and not the lines that are kept.
+    #[serde(default)]
+    #[schemars(length(max = 4096))]
+    pub path: Option<String>,
     /// From when: RFC 3339, a date, or back from now as `-1h`.
     #[serde(default)]
     pub from: Option<String>,
@@ -415,6 +428,9 @@ impl FoundLine {
 pub(super) async fn count_logs(logs: Logs, call: Call, input: CountLogs) -> Result<CountedLogs> {
     let mut wanted = wanted(&logs, &call, &input.query, input.from.as_deref(), input.until.as_deref())?;
     let by = by(input.by.as_deref())?;
+    if input.source.is_some() || input.path.is_some() {
+        return count_elsewhere(logs, call, input, by, wanted).await;
+    }
     let (store, now) = (logs.store()?, logs.now());
     Lifecycle::blocking(move || {
         let watch = Watch { progress: call.progress, cancel: call.cancel };
@@ -433,18 +449,46 @@ pub(super) async fn count_logs(logs: Logs, call: Call, input: CountLogs) -> Resu
             }
         }
         let counting = Counting { by, limit: input.limit.clamp(1, 1_000), buckets };
-        let Counted { count, groups, more, warnings } = store.aggregate(&wanted, &counting, &watch)?;
-        let shown_end = |end: i64| (buckets > 0 && !groups.is_empty()).then(|| shown_time(end));
-        Ok(CountedLogs {
-            count,
-            from: shown_end(wanted.range.start),
-            until: shown_end(wanted.range.end),
-            groups: groups.into_iter().map(group).collect(),
-            more,
-            warnings,
-        })
+        Ok(counted(store.aggregate(&wanted, &counting, &watch)?, buckets, &wanted))
     })
     .await
+}
+
+/// Counts what lies in a source or a file.
+async fn count_elsewhere(
+    logs: Logs,
+    call: Call,
+    input: CountLogs,
+    by: By,
+    mut wanted: Wanted,
+) -> Result<CountedLogs> {
+    if wanted.range.start != i64::MIN && wanted.range.end == i64::MAX {
+        wanted.range.end = logs.now().max(wanted.range.start).saturating_add(1);
+    }
+    let file = named(input.path, Vec::new(), None);
+    let (passing, warnings) = logs.passing(&call, file, input.source, input.prefix, &wanted).await?;
+    Lifecycle::blocking(move || {
+        let watch = Watch { progress: call.progress, cancel: call.cancel };
+        let buckets = input.buckets.min(1_000);
+        let counting = Counting { by, limit: input.limit.clamp(1, 1_000), buckets };
+        let mut counted = counted(passing.count(&wanted, &counting, &watch)?, buckets, &wanted);
+        counted.warnings.extend(warnings);
+        Ok(counted)
+    })
+    .await
+}
+
+fn counted(found: Counted, buckets: usize, wanted: &Wanted) -> CountedLogs {
+    let Counted { count, groups, more, warnings } = found;
+    let shown_end = |end: i64| (buckets > 0 && !groups.is_empty()).then(|| shown_time(end));
+    CountedLogs {
+        count,
+        from: shown_end(wanted.range.start),
+        until: shown_end(wanted.range.end),
+        groups: groups.into_iter().map(group).collect(),
+        more,
+        warnings,
+    }
 }
 
 fn group(group: Group) -> CountedGroup {
@@ -482,6 +526,7 @@ pub struct Follow {
     teams: Vec<String>,
     /// What they are like.
     test: Test,
+    likeness: Likeness,
 }
 
 impl Logs {
@@ -491,7 +536,7 @@ impl Logs {
     /// `Invalid` for a query that cannot be understood.
     pub fn follow(&self, teams: Vec<String>, query: &str) -> Result<Follow> {
         let query = query::parse(query, self.now())?;
-        Ok(Follow { teams, test: query.test })
+        Ok(Follow { teams, likeness: Likeness::of(&query.test)?, test: query.test })
     }
 }
 
@@ -504,7 +549,8 @@ impl Follow {
         let mut more = 0;
         for row in &batch.rows.rows {
             let (labels, text) = (&batch.streams[row.stream as usize], batch.rows.text_of(row));
-            if !ours[row.stream as usize] || !self.test.holds(text, row.level, labels, &String::new) {
+            let is_of = |name: &str| self.likeness.is(text, name);
+            if !ours[row.stream as usize] || !self.test.holds(text, row.level, labels, &is_of) {
                 continue;
             }
             if found.len() == most {

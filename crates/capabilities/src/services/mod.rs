@@ -30,6 +30,7 @@ mod login;
 mod model;
 mod networks;
 mod operations;
+mod output;
 mod policy;
 mod proxy;
 mod registry_api;
@@ -57,6 +58,7 @@ use tokio::sync::{Notify, watch};
 
 pub use config::{ServicesConfig, UpstreamGateway};
 pub use model::slug;
+pub use output::{Writer, Writers, Written};
 pub use store::MIGRATIONS;
 
 use runtime::Engine;

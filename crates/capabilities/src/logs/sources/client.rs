@@ -217,7 +217,11 @@ impl Remote {
                 Ok(sign::aws(credentials, region, request, now))
             }
             SourceKind::Azure => sign::azure(credentials, request, headers, now),
-            SourceKind::Http | SourceKind::Folder | SourceKind::Sftp => Ok(Vec::new()),
+            SourceKind::Http
+            | SourceKind::Folder
+            | SourceKind::Sftp
+            | SourceKind::Docker
+            | SourceKind::Service => Ok(Vec::new()),
         }
     }
 

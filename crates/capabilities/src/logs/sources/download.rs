@@ -64,6 +64,11 @@ pub(super) async fn bring(
             let bytes = Lifecycle::blocking(move || place(&roots, &to, Box::new(opened.file), how)).await?;
             Ok(Came::Stored(path, bytes))
         }
+        Reached::Programs(programs) => {
+            let output = programs.reader(&object.key, None);
+            let bytes = Lifecycle::blocking(move || place(&roots, &to, Box::new(output), how)).await?;
+            Ok(Came::Stored(path, bytes))
+        }
         Reached::Remote(remote) => {
             let part = part_path(sources, source_id, object);
             fetch(remote, object, &part, how.most).await?;

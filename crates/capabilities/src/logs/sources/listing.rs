@@ -62,6 +62,13 @@ impl Reached {
             }
             match self {
                 Reached::Folder(roots, path) => finding.folder(roots, path, &prefix, watch)?,
+                Reached::Programs(programs) => {
+                    let listed = programs.list().await?;
+                    listed
+                        .into_iter()
+                        .filter(|it| it.key.starts_with(&prefix))
+                        .for_each(|it| finding.add(it));
+                }
                 Reached::Remote(remote) => {
                     let mut next: Option<String> = None;
                     let mut tokens = HashSet::new();

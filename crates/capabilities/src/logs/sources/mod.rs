@@ -8,7 +8,8 @@
 //! # Invariants
 //!
 //! - A source's keys are references to secrets, looked up when they are used.
-//! - All that is asked for goes through the one way out, whose rules say which places may be reached.
+//! - All that is asked for over a network goes through the one way out, whose rules say which places may be
+//!   reached; of containers only those are read that the configuration allows, and services only by their team.
 //! - What an object was when it was listed is what is read, or reading ends with an error.
 
 mod client;
@@ -19,6 +20,7 @@ mod listing;
 mod model;
 pub(super) mod operations;
 mod pattern;
+mod programs;
 mod put;
 mod ranged;
 mod reader;
@@ -40,8 +42,11 @@ pub use operations::SourceRange;
 pub(crate) use store::tables;
 
 use client::Remote;
+use programs::Programs;
 use sign::Credentials;
 use store::{SourceRow, SourceStore};
+
+use crate::services::Services;
 
 /// What is needed to reach sources. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +58,8 @@ pub struct Sources {
     pub(super) clock: Clock,
     /// Where downloads lie until they are whole.
     pub(super) spool: Arc<std::path::PathBuf>,
+    /// Who has services and the engine, and the containers that may be read.
+    pub(super) programs: Option<(Services, Arc<[String]>)>,
 }
 
 /// A source that can be read.
@@ -62,6 +69,8 @@ pub(super) enum Reached {
     Remote(Box<Remote>),
     /// A folder below the roots.
     Folder(Roots, String),
+    /// What containers or services write.
+    Programs(Programs),
 }
 
 impl Sources {
@@ -75,11 +84,25 @@ impl Sources {
         })
     }
 
+    /// Who has services and the engine, and the containers that may be read.
+    pub(super) fn programs(&self) -> Result<&(Services, Arc<[String]>)> {
+        self.programs.as_ref().ok_or_else(|| Error::unavailable("no containers and services are known here"))
+    }
+
     /// The source, with its credentials looked up.
     pub(super) async fn reach(&self, row: &SourceRow) -> Result<Reached> {
         let config = &row.config;
         if config.kind == SourceKind::Folder {
             return Ok(Reached::Folder(self.roots.clone(), config.path.clone().unwrap_or_default()));
+        }
+        if matches!(config.kind, SourceKind::Docker | SourceKind::Service) {
+            let (services, allowed) = self.programs()?;
+            let of = programs::writers(config, &row.team, allowed);
+            return Ok(Reached::Programs(Programs {
+                services: services.clone(),
+                of,
+                now: self.clock.now().0,
+            }));
         }
         let user = format!("log source:{}", row.name);
         let purpose = Purpose { team: &row.team, owner: &row.created_by, user: &user };

@@ -25,6 +25,10 @@ pub enum SourceKind {
     Sftp,
     /// A folder below the server's configured roots.
     Folder,
+    /// What containers of the server's Docker engine write, of those that the configuration allows.
+    Docker,
+    /// What services that this server runs write.
+    Service,
 }
 
 /// How a source is reached.
@@ -75,6 +79,18 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub host_key: Option<String>,
+    /// Of `docker` the container's name, in which `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub container: Option<String>,
+    /// Of `docker` labels that each of the containers has: `name` or `name=value`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub labels: Vec<String>,
+    /// Of `service` the name or number of one; without it all services of the team are meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub service: Option<String>,
     /// What a gibibyte costs to read, in your currency, for `estimate_logs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1000.0))]
@@ -117,6 +133,7 @@ impl SourceConfig {
                 missing("endpoint", "the URL of the files is needed")
             }
             SourceKind::Sftp => super::sftp::validate(self),
+            SourceKind::Docker | SourceKind::Service => super::programs::validate(self),
             SourceKind::Folder | SourceKind::Http => Ok(()),
             _ if !plain(bucket) => {
                 missing("bucket", "a bucket's name is needed, of letters, digits, `-`, `_` and `.`")
@@ -207,6 +224,7 @@ mod tests {
             (serde_json::json!({ "kind": "s3", "region": "r" }), "bucket"),
             (serde_json::json!({ "kind": "s3", "bucket": "a/b", "region": "r" }), "bucket"),
             (serde_json::json!({ "kind": "folder" }), "path"),
+            (serde_json::json!({ "kind": "docker" }), "container"),
             (serde_json::json!({ "kind": "http" }), "endpoint"),
             (serde_json::json!({ "kind": "azure", "bucket": "c" }), "access_key_id"),
             (serde_json::json!({ "kind": "sftp", "endpoint": "ssh://x" }), "endpoint"),

@@ -26,7 +26,8 @@ const MOST_SOURCES: usize = 1_000;
 const MOST_READ: usize = 20_000;
 
 /// Add a place where logs lie: a bucket of Tencent COS, S3, Google Cloud Storage or Azure, files below a
-/// URL or of an SSH server, or a folder. Nothing is copied: what lies there can be listed, analysed, searched and downloaded.
+/// URL or of an SSH server, a folder, or what containers and services write. Nothing is copied: what lies
+/// there can be listed, analysed, searched and downloaded.
 ///
 /// Keys are given as references to secrets and never as they are.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,7 +36,8 @@ pub struct AddLogSource {
     /// What it is called: letters, digits, `-`, `_` and `.`, at most 64.
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
-    /// How it is reached: an object with `kind` (`cos`, `s3`, `gcs`, `azure`, `http`, `sftp`, `folder`) and what that needs.
+    /// How it is reached: an object with `kind` (`cos`, `s3`, `gcs`, `azure`, `http`, `sftp`,
+    /// `folder`, `docker`, `service`) and what that needs.
     pub place: SourceConfig,
 }
 
@@ -133,6 +135,12 @@ fn check(sources: &Sources, config: &SourceConfig) -> Result<()> {
     }
     if let Some(path) = config.path.as_ref().filter(|_| config.kind == SourceKind::Folder) {
         sources.roots.list(path, 1)?;
+    }
+    if config.kind == SourceKind::Docker && sources.programs()?.1.is_empty() {
+        return Err(Error::forbidden(
+            "container: the configuration lets no container be read; whoever runs the server can name some in \
+             `logs.containers`",
+        ));
     }
     Ok(())
 }
@@ -349,7 +357,12 @@ pub(in crate::logs) async fn estimate_logs(
     input: EstimateLogs,
 ) -> Result<LogEstimate> {
     let asked = asked(&logs, &input.prefix, input.from.as_deref(), input.until.as_deref(), MOST_OBJECTS)?;
-    let (row, _, found) = find(&logs, &call, &input.name, asked).await?;
+    let (row, reached, mut found) = find(&logs, &call, &input.name, asked).await?;
+    if matches!(reached, Reached::Programs(_)) {
+        found.warnings.push(
+            "how much a program wrote is known only when it is read; its bytes are not counted".to_owned(),
+        );
+    }
     let bytes: u64 = found.objects.iter().map(|object| object.bytes).sum();
     Ok(LogEstimate {
         objects: found.objects.len() as u64,
@@ -585,6 +598,7 @@ fn source(
             Box::new(Later::new(move || Ok(Box::new(roots.open_read(&path)?.file))))
         }
         Reached::Remote(remote) => Box::new(object_reader(remote, object)),
+        Reached::Programs(programs) => Box::new(programs.reader(&object.key, cut.clone())),
     };
     let Some(cut) = cut else { return Source::stream(name, raw).found() };
     let limits = limits.clone();
@@ -602,13 +616,13 @@ fn object_reader(remote: &Remote, object: Object) -> BlockingObject {
 type Reader = Box<dyn std::io::Read + Send>;
 
 /// A stream that begins when it is first read.
-struct Later {
+pub(super) struct Later {
     open: Option<Box<dyn FnOnce() -> Result<Reader> + Send>>,
     stream: Option<Reader>,
 }
 
 impl Later {
-    fn new(open: impl FnOnce() -> Result<Reader> + Send + 'static) -> Self {
+    pub(super) fn new(open: impl FnOnce() -> Result<Reader> + Send + 'static) -> Self {
         Self { open: Some(Box::new(open)), stream: None }
     }
 }

@@ -31,8 +31,15 @@ impl Reached {
                 Lifecycle::blocking(move || roots.create_new(&path, &body).map(drop)).await
             }
             Reached::Remote(remote) => remote.put(key, body).await,
+            Reached::Programs(_) => Err(unwritable()),
         }
     }
+}
+
+fn unwritable() -> Error {
+    Error::invalid(
+        "files below a URL and what containers and services write can be read and not written; name another source",
+    )
 }
 
 impl Remote {
@@ -62,11 +69,7 @@ impl Remote {
                 ]
             }
             SourceKind::Gcs => Vec::new(),
-            SourceKind::Http | SourceKind::Folder | SourceKind::Sftp => {
-                return Err(Error::invalid(
-                    "files below a URL can be read and not written; name another source",
-                ));
-            }
+            _ => return Err(unwritable()),
         };
         let mut crc = Crc64::default();
         crc.add(&body);

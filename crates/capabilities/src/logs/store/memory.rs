@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use opsroom_analytics::segments::{Labels, Row, Test};
+use opsroom_analytics::segments::{Labels, Row};
 
 use super::{Batch, TEAM, Wanted};
 
@@ -46,7 +46,7 @@ pub(crate) fn is_of(labels: &Labels, teams: &[String]) -> bool {
     labels.get(TEAM).is_some_and(|team| teams.contains(team))
 }
 
-/// The rows of a batch that are wanted. Templates are told only when the condition asks for them.
+/// The rows of a batch that are wanted. Templates are named only when the condition asks for them.
 pub(super) fn find<'a>(
     batch: &'a Batch,
     wanted: &'a Wanted,
@@ -57,17 +57,9 @@ pub(super) fn find<'a>(
         let text = batch.rows.text_of(row);
         let meant = ours[row.stream as usize]
             && wanted.range.contains(&row.time)
-            && wanted.test.holds(text, row.level, &batch.streams[row.stream as usize], &|| template(text));
+            && wanted.test.holds(text, row.level, &batch.streams[row.stream as usize], &|wanted| {
+                template(text) == wanted
+            });
         meant.then_some(at)
     })
-}
-
-/// Whether a condition asks for templates.
-pub(crate) fn asks_template(test: &Test) -> bool {
-    match test {
-        Test::Template(_) => true,
-        Test::All(tests) | Test::Any(tests) => tests.iter().any(asks_template),
-        Test::Not(test) => asks_template(test),
-        _ => false,
-    }
 }

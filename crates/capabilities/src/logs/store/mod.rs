@@ -39,7 +39,7 @@ use super::input::Watch;
 pub use catalogue::MIGRATIONS;
 pub use embedded::{ALWAYS, Embedded, StoreConfig};
 pub use frozen::{Frozen, frozen};
-pub(crate) use memory::{asks_template, is_of as is_of_team};
+pub(crate) use memory::is_of as is_of_team;
 pub use query::pattern;
 
 /// The label that says whose lines they are; callers' own labels cannot have its name.

@@ -9,17 +9,14 @@ use opsroom_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::embedded::{Embedded, Kept, State};
-use super::memory::{Part, asks_template, find};
+use super::memory::{Part, find};
 use super::names::Names;
-use super::{Batch, By, Counted, Counting, Group, Line, Page, TEAM, Wanted};
+use super::{Batch, By, Counted, Counting, Line, Page, TEAM, Wanted};
 use crate::logs::input::Watch;
+use crate::logs::tally::{ERROR, Tallies, expression, level_name, matched};
 
 /// Segments that are looked at before it is seen whether enough was found.
 const WAVE: usize = 8;
-/// Groups that are told apart while counting.
-const MOST_GROUPS: usize = 100_000;
-/// The level from which on a line counts as an error.
-const ERROR: u8 = 5;
 
 /// The condition with the teams' own.
 fn test_of(wanted: &Wanted) -> Test {
@@ -49,9 +46,8 @@ fn parts(state: &State) -> Vec<&Part> {
     std::iter::once(&state.open).chain(state.sealing.iter().map(Arc::as_ref)).collect()
 }
 
-fn template_of<'a>(names: &'a Names, test: &Test) -> impl Fn(&[u8]) -> String + 'a {
-    let asked = asks_template(test);
-    move |line: &[u8]| if asked { names.of(&[line]).pop().unwrap_or_default() } else { String::new() }
+fn template_of(names: &Names) -> impl Fn(&[u8]) -> String {
+    |line: &[u8]| names.of(&[line]).pop().unwrap_or_default()
 }
 
 pub(super) fn search(
@@ -110,7 +106,7 @@ fn newest_in_memory(
     limit: usize,
     context: usize,
 ) -> Vec<Line> {
-    let names = template_of(&store.inner.names, &wanted.test);
+    let names = template_of(&store.inner.names);
     let mut found: Vec<(i64, usize, usize)> = Vec::new();
     for (at, batch) in part.batches.iter().enumerate() {
         found.extend(find(batch, wanted, &names).map(|row| (batch.rows.rows[row].time, at, row)));
@@ -225,89 +221,19 @@ fn neighbours(streams: &[u64], row: u32, context: usize) -> (Vec<u32>, Vec<u32>)
     (before, after)
 }
 
-/// What lines of one value amount to.
-#[derive(Clone, Default)]
-struct Tally {
-    count: u64,
-    errors: u64,
-    times: Option<(i64, i64)>,
-    buckets: Vec<u64>,
-}
-
-impl Tally {
-    fn add(&mut self, count: u64, errors: u64, times: Option<(i64, i64)>) {
-        self.count += count;
-        self.errors += errors;
-        self.times = match (self.times, times) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        };
-    }
-}
-
-struct Tallies {
-    groups: HashMap<String, Tally>,
-    /// Lines of values beyond the most that are told apart.
-    beyond: u64,
-    span: Option<(i64, i64, usize)>,
-}
-
-impl Tallies {
-    fn group(&mut self, value: &str) -> Option<&mut Tally> {
-        if !self.groups.contains_key(value) {
-            if self.groups.len() >= MOST_GROUPS {
-                self.beyond += 1;
-                return None;
-            }
-            let buckets = vec![0; self.span.map_or(0, |(_, _, buckets)| buckets)];
-            self.groups.insert(value.to_owned(), Tally { buckets, ..Tally::default() });
-        }
-        self.groups.get_mut(value)
-    }
-
-    fn line(&mut self, value: &str, time: i64, level: u8) {
-        let span = self.span;
-        let Some(tally) = self.group(value) else { return };
-        tally.add(1, u64::from(level >= ERROR), Some((time, time)));
-        if let Some((from, to, buckets)) = span
-            && (from..to).contains(&time)
-        {
-            let width = (to - from).max(1) as i128;
-            tally.buckets[((time - from) as i128 * buckets as i128 / width) as usize] += 1;
-        }
-    }
-
-    fn join(&mut self, other: Tallies) {
-        self.beyond += other.beyond;
-        for (value, theirs) in other.groups {
-            let Some(own) = self.group(&value) else { continue };
-            own.add(theirs.count, theirs.errors, theirs.times);
-            own.buckets.iter_mut().zip(theirs.buckets).for_each(|(a, b)| *a += b);
-        }
-    }
-}
-
 pub(super) fn aggregate(
     store: &Embedded,
     wanted: &Wanted,
     counting: &Counting,
     watch: &Watch,
 ) -> Result<Counted> {
-    let pattern = match &counting.by {
-        By::Matched(text) => Some(
-            regex::bytes::RegexBuilder::new(text)
-                .size_limit(1 << 20)
-                .build()
-                .map_err(|error| Error::invalid(format!("the expression to count by is not one: {error}")))?,
-        ),
-        _ => None,
-    };
+    let pattern = expression(&counting.by)?;
     let state = store.snapshot();
     let span = match counting.buckets {
         0 => None,
         buckets => bounds(&state, &wanted.range).map(|(from, to)| (from, to, buckets)),
     };
-    let empty = || Tallies { groups: HashMap::new(), beyond: 0, span };
+    let empty = || Tallies::new(span);
     let mut all = empty();
     let mut counted = Counted::default();
     for part in parts(&state) {
@@ -333,23 +259,7 @@ pub(super) fn aggregate(
             }
         }
     }
-    counted.count = all.groups.values().map(|tally| tally.count).sum::<u64>() + all.beyond;
-    let mut groups: Vec<Group> = all
-        .groups
-        .into_iter()
-        .map(|(value, tally)| Group {
-            value,
-            count: tally.count,
-            errors: tally.errors,
-            times: tally.times.unwrap_or_default(),
-            buckets: tally.buckets,
-        })
-        .collect();
-    groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-    counted.more = groups.len().saturating_sub(counting.limit) as u64;
-    groups.truncate(counting.limit);
-    counted.groups = groups;
-    Ok(counted)
+    Ok(Counted { warnings: counted.warnings, ..all.counted(counting.limit) })
 }
 
 /// The range, cut to the times that there are.
@@ -365,15 +275,6 @@ pub(super) fn bounds(state: &State, range: &Range<i64>) -> Option<(i64, i64)> {
     (from < to).then_some((from, to))
 }
 
-fn level_name(level: u8) -> &'static str {
-    crate::logs::entry::LEVELS[level.min(6) as usize]
-}
-
-fn matched<'a>(pattern: &regex::bytes::Regex, text: &'a [u8]) -> Option<&'a [u8]> {
-    let captures = pattern.captures(text)?;
-    captures.get(1).or_else(|| captures.get(0)).map(|found| found.as_bytes())
-}
-
 fn count_in_memory(
     store: &Embedded,
     part: &Part,
@@ -382,7 +283,7 @@ fn count_in_memory(
     pattern: Option<&regex::bytes::Regex>,
     tallies: &mut Tallies,
 ) {
-    let asked = template_of(&store.inner.names, &wanted.test);
+    let asked = template_of(&store.inner.names);
     for batch in &part.batches {
         let rows: Vec<usize> = find(batch, wanted, &asked).collect();
         let text = |row: usize| batch.rows.text_of(&batch.rows.rows[row]);

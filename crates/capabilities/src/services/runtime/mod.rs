@@ -5,9 +5,12 @@
 
 pub mod docker;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use opsroom_core::{Result, Secret};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -68,6 +71,28 @@ pub struct Holding {
     pub service: Option<i64>,
     /// Its name.
     pub name: String,
+}
+
+/// A container of the engine, ours or not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Container {
+    /// The engine's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether an Opsroom made it, this or another.
+    pub ours: bool,
+}
+
+/// What a container wrote at once: a line or a part of one, after the time at which it came and a blank.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// Whether it wrote it to its standard error.
+    pub error: bool,
+    /// The bytes.
+    pub bytes: Bytes,
 }
 
 /// One line of a service's output.
@@ -147,6 +172,20 @@ pub trait Engine: Send + Sync {
 
     /// The last lines of a service's output, after `since` (seconds since 1970).
     fn logs<'a>(&'a self, it: &'a Service, lines: u32, since: i64) -> BoxFuture<'a, Result<Vec<LogLine>>>;
+
+    /// Every container of the engine, ours or not, running or ended.
+    fn every_container(&self) -> BoxFuture<'_, Result<Vec<Container>>>;
+
+    /// The container of a service, when it has one.
+    fn container_of<'a>(&'a self, it: &'a Service) -> BoxFuture<'a, Result<Option<String>>>;
+
+    /// All that a container wrote, from `since` until `until` (seconds since 1970; 0 for no end).
+    fn output<'a>(
+        &'a self,
+        container: &'a str,
+        since: i64,
+        until: i64,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Piece>>>>;
 
     /// What a service uses; `None` when it does not run.
     fn usage<'a>(&'a self, it: &'a Service) -> BoxFuture<'a, Result<Option<Usage>>>;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
 use opsroom_core::{Error, Result, Secret};
 
 use crate::services::addresses::Subnet;
 use crate::services::model::{Service, Spec};
-use crate::services::runtime::{Engine, Holding, LogLine, Look, Note, Placement, Usage};
+use crate::services::runtime::{Container, Engine, Holding, LogLine, Look, Note, Piece, Placement, Usage};
 use crate::services::store::Driver;
 
 #[derive(Default)]
@@ -25,6 +26,12 @@ pub struct State {
     /// The engine does not answer.
     pub away: bool,
     pub starts: u32,
+    /// Containers that others made.
+    pub strangers: Vec<Container>,
+    /// What every container wrote.
+    pub wrote: Vec<Piece>,
+    /// Between which moments it was asked for.
+    pub asked: Vec<(i64, i64)>,
     next: u32,
 }
 
@@ -156,6 +163,40 @@ impl Engine for Fake {
 
     fn logs<'a>(&'a self, _: &'a Service, _: u32, _: i64) -> BoxFuture<'a, Result<Vec<LogLine>>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn every_container(&self) -> BoxFuture<'_, Result<Vec<Container>>> {
+        let answer = self.answer(|state| {
+            let own = state.containers.keys().map(|id| Container {
+                id: id.clone(),
+                name: id.clone(),
+                ours: true,
+                ..Container::default()
+            });
+            own.chain(state.strangers.iter().cloned()).collect()
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn container_of<'a>(&'a self, it: &'a Service) -> BoxFuture<'a, Result<Option<String>>> {
+        let id = it.id;
+        let answer = self.answer(|state| {
+            state.containers.iter().find(|(_, (service, _, _))| *service == id).map(|(id, _)| id.clone())
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn output<'a>(
+        &'a self,
+        _: &'a str,
+        since: i64,
+        until: i64,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Piece>>>> {
+        let answer = self.answer(|state| {
+            state.asked.push((since, until));
+            futures_util::stream::iter(state.wrote.clone().into_iter().map(Ok)).boxed()
+        });
+        Box::pin(async move { answer })
     }
 
     fn usage<'a>(&'a self, _: &'a Service) -> BoxFuture<'a, Result<Option<Usage>>> {

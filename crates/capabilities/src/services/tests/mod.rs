@@ -3,6 +3,7 @@
 
 mod engine;
 mod keeping;
+mod output;
 mod registry;
 mod teams;
 

@@ -6,10 +6,11 @@
 mod create;
 mod images;
 mod networks;
+mod output;
 mod watch;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bollard::errors::Error as DockerError;
 use bollard::query_parameters::{
@@ -18,10 +19,11 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use opsroom_core::{Error, Kind, Result, Secret};
 use tokio::sync::Mutex;
 
-use super::{Engine, Holding, LogLine, Look, Note, Placement, Usage, plain};
+use super::{Container, Engine, Holding, LogLine, Look, Note, Piece, Placement, Usage, plain};
 use crate::services::addresses::Subnet;
 use crate::services::config::ServicesConfig;
 use crate::services::model::{Service, Spec};
@@ -93,23 +95,7 @@ impl Docker {
 
     /// An error of the engine, for a caller.
     fn failed(&self, error: DockerError) -> Error {
-        match &error {
-            DockerError::DockerResponseServerError { status_code, message } => {
-                let message = plain(message);
-                let kind = match status_code {
-                    400 => Kind::Invalid,
-                    404 => Kind::NotFound,
-                    403 | 409 => Kind::Conflict,
-                    _ => Kind::Unavailable,
-                };
-                Error::new(kind, format!("the Docker engine refused: {message}"))
-            }
-            _ => Error::unavailable(format!(
-                "the Docker engine at {} does not answer (`services.docker_socket`)",
-                self.socket.display()
-            ))
-            .because(error),
-        }
+        failure(&self.socket, error)
     }
 
     /// A container's name: of this Opsroom, for people and for the engine's uniqueness.
@@ -162,6 +148,27 @@ impl Docker {
             Some(Holding { id: it.id?, service: None, name: name.unwrap_or_default() })
         };
         Ok(found.into_iter().filter_map(holding).collect())
+    }
+}
+
+/// An error of the engine at this socket, for a caller.
+fn failure(socket: &Path, error: DockerError) -> Error {
+    match &error {
+        DockerError::DockerResponseServerError { status_code, message } => {
+            let message = plain(message);
+            let kind = match status_code {
+                400 => Kind::Invalid,
+                404 => Kind::NotFound,
+                403 | 409 => Kind::Conflict,
+                _ => Kind::Unavailable,
+            };
+            Error::new(kind, format!("the Docker engine refused: {message}"))
+        }
+        _ => Error::unavailable(format!(
+            "the Docker engine at {} does not answer (`services.docker_socket`)",
+            socket.display()
+        ))
+        .because(error),
     }
 }
 
@@ -229,6 +236,23 @@ impl Engine for Docker {
 
     fn logs<'a>(&'a self, it: &'a Service, lines: u32, since: i64) -> BoxFuture<'a, Result<Vec<LogLine>>> {
         Box::pin(self.read_logs(it, lines, since))
+    }
+
+    fn every_container(&self) -> BoxFuture<'_, Result<Vec<Container>>> {
+        Box::pin(self.list_all())
+    }
+
+    fn container_of<'a>(&'a self, it: &'a Service) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async move { Ok(self.containers_of(Some(it.id)).await?.into_iter().next().map(|it| it.id)) })
+    }
+
+    fn output<'a>(
+        &'a self,
+        container: &'a str,
+        since: i64,
+        until: i64,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Piece>>>> {
+        Box::pin(self.read_output(container, since, until))
     }
 
     fn usage<'a>(&'a self, it: &'a Service) -> BoxFuture<'a, Result<Option<Usage>>> {
