@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import os
 import pathlib
 import re
 import unittest
@@ -152,6 +153,28 @@ class Reading(AtSources):
             self.assertIn("narrow the prefix", json.dumps(done))
             status, found = call("/logs/search", {"source": "many"})
             self.assertEqual(status, 400, found)
+
+    def test_a_folder_of_100001_files_is_bounded(self):
+        folder = self.room.data / "files" / "many"
+        for half in "ab":
+            (folder / half).mkdir(parents=True)
+        for n in range(100_001):
+            os.close(os.open(folder / "ab"[n % 2] / f"{n:06}.log", os.O_CREAT | os.O_WRONLY, 0o644))
+        (folder / "b" / "000007.log").write_bytes(b"2025-11-21 10:00:00 ERROR the one that is meant\n")
+        call = self.call
+        self.assertEqual(call("/logs/sources", {"name": "many", "place": {"kind": "folder", "path": "many"}})[0], 200)
+        status, listed = call("/logs/sources/many/objects", {"limit": 50})
+        self.assertEqual((status, len(listed.get("items", [])), listed.get("more")), (200, 50, True), listed)
+        status, estimate = call("/logs/sources/many/estimate", {})
+        self.assertEqual((status, estimate["objects"], estimate["more"]), (200, 100_000, True), estimate)
+        status, found = call("/logs/search", {"source": "many"})
+        self.assertEqual(status, 400, found)
+        self.assertIn("narrow the prefix", json.dumps(found))
+        status, found = call("/logs/search", {"source": "many", "prefix": "b/00000", "query": "meant"})
+        self.assertEqual((status, found["count"]), (200, 1), found)
+        # A folder that is named as it is says how much of it was read, or that it is too much.
+        status, answer = call("/logs/analyze", {"path": "many"})
+        self.assertTrue(status == 400 or answer["warnings"], answer)
 
     def test_a_line_of_100_mb_takes_no_memory_and_hides_nothing(self):
         room = self.room

@@ -95,6 +95,32 @@ class Receivers(unittest.TestCase):
         self.assertEqual(room.request("POST", "/logs/raw", b"x")[0], 401)
         self.assertEqual(room.request("POST", "/logs/raw", b"x", key=room.key("viewer"))[0], 403)
 
+    def test_a_client_that_sends_half_a_batch_has_nothing_kept_and_disturbs_nobody(self):
+        room = self.room
+        key = room.key()
+        lines = b"".join(b"2025-11-21 10:00:00 INFO half %d\n" % n for n in range(1_000))
+        head = (
+            f"POST /logs/raw?service=half HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: text/plain\r\n"
+        ).encode()
+        frames = b"%x\r\n%s\r\n" % (len(lines) // 2, lines[: len(lines) // 2])
+        for request in (
+            head + b"Content-Length: %d\r\n\r\n" % len(lines) + lines[: len(lines) // 2],
+            head + b"Transfer-Encoding: chunked\r\n\r\n" + frames,
+            head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % (len(gzip.compress(lines)) // 2) + gzip.compress(lines)[: len(gzip.compress(lines)) // 2],
+        ):
+            with socket.create_connection(("127.0.0.1", int(room.url.rsplit(":", 1)[1]))) as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                connection.settimeout(30)
+                with contextlib.suppress(ConnectionError):
+                    answer = connection.recv(65536)
+                    self.assertNotIn(b" 200 ", answer.split(b"\r\n")[0])
+        kept = room.request("POST", "/logs/raw?service=half", lines, key=key, headers={"Content-Type": "text/plain"})
+        self.assertEqual((kept[0], kept[1]["accepted"]), (200, 1_000))
+        found = room.operation("search-logs", "--query", "service:half", "--limit", "1")
+        self.assertEqual(found["count"], 1_000)
+
     def test_logger_delivers_over_tcp_and_udp(self):
         room, port = self.room, self.port
         sender = shutil.which("logger")

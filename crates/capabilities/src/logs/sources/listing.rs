@@ -183,8 +183,10 @@ impl Finding<'_> {
             self.found.requests += 1;
             looked += listing.entries.len();
             if listing.more || looked > MOST_ENTRIES {
+                let looked = looked.min(MOST_ENTRIES);
                 return Err(Error::invalid(format!(
-                    "the folder has more than {MOST_ENTRIES} entries; give a prefix, or a source for a smaller folder"
+                    "the folder has more than {looked} entries; give the prefix of a folder in it, or a source for a \
+                     smaller one"
                 )));
             }
             for entry in listing.entries {

@@ -249,3 +249,33 @@ async fn many_who_send_at_once_are_all_kept() {
     assert_eq!(store.append("default", Batch::default()).await.unwrap(), 0);
     end(life).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_goes_back_loses_nothing_and_takes_no_name_twice() {
+    let place = Place::new().await;
+    let mut kept = 0;
+    // Each time the clock is a day earlier, before and after a restart.
+    for turn in 0..3 {
+        let life = Lifecycle::new();
+        let store = place.open(&life).await;
+        assert_eq!(count(&store, ""), kept, "turn {turn}");
+        for lines in [24_000, 10] {
+            store.append("default", batch(turn * 24_010, lines)).await.unwrap();
+            kept += lines as u64;
+            place.clock.advance_seconds(-43_200);
+            assert_eq!(count(&store, ""), kept);
+        }
+        store.settled().await;
+        assert_eq!(count(&store, ""), kept);
+        assert_eq!(files(&place.folder(), "seg").len() as u64, store.state().3);
+        end(life).await;
+    }
+    // Lines themselves go back, too: what is newest is told by their times and not by when they came.
+    let life = Lifecycle::new();
+    let store = place.open(&life).await;
+    store.append("default", batch(900_000, 1)).await.unwrap();
+    store.append("default", batch(500, 1)).await.unwrap();
+    let page = store.search(&wanted(""), 1, 0, &Watch::silent()).unwrap();
+    assert!(texts(&page)[0].starts_with("request 900000 "), "{:?}", texts(&page));
+    end(life).await;
+}
