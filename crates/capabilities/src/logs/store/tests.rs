@@ -267,7 +267,7 @@ async fn a_clock_that_goes_back_loses_nothing_and_takes_no_name_twice() {
         }
         store.settled().await;
         assert_eq!(count(&store, ""), kept);
-        assert_eq!(files(&place.folder(), "seg").len() as u64, store.state().3);
+        assert_eq!(files(&place.folder(), "seg").len(), store.state().3);
         end(life).await;
     }
     // Lines themselves go back, too: what is newest is told by their times and not by when they came.
