@@ -49,7 +49,17 @@ class Reading(AtSources):
             self.assertTrue(all("lost its connection" in text for text in table["text"]))
             self.assertEqual(json.loads(table["labels"][0])["object"], "app/2025/11/21/10/web.log.gz")
             self.assertEqual(room.operation("count-logs")["count"], 0)
-            self.assertEqual(call("/logs/search", {"source": "bucket", "query": 'template:"x"'})[0], 400)
+            # Templates are known by their texts, and count as lines that are kept do.
+            found = call("/logs/search", {**ten, "query": ""})[1]
+            for template in found["templates"]:
+                status, same = call("/logs/search", {**ten, "query": f'template:"{template["template"]}"'})
+                self.assertEqual((status, same["count"]), (200, template["count"]), template)
+            _, counted = call("/logs/count", {**ten, "by": "template", "buckets": 5})
+            groups = {(group["value"], group["count"]) for group in counted["groups"]}
+            self.assertEqual(groups, {(template["template"], template["count"]) for template in found["templates"]})
+            self.assertEqual([sum(group["buckets"][minute] for group in counted["groups"]) for minute in range(5)], [60, 60, 80, 80, 80])
+            _, top = call("/logs/count", {**ten, "query": "level:error", "by": r"/replica ([0-9.]+)/", "limit": 2})
+            self.assertEqual((top["count"], len(top["groups"]), top["more"]), (60, 2, 1), top)
 
     def test_an_export_goes_to_s3_azure_and_ssh(self):
         import boto3
