@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod accounts;
 mod alerts;
+mod captures;
 mod classification;
 mod detect_file;
 mod detection;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match name.as_str() {
         "accounts" => accounts::run(&rest).map_err(|error| error.to_string()),
         "alerts" => alerts::run(&rest).map_err(|error| error.to_string()),
+        "captures" => captures::run(&rest).map_err(|error| error.to_string()),
         "classification" => classification::run(&rest),
         "detect-file" => detect_file::run(&rest),
         "detection" => detection::run(&rest).map_err(|error| error.to_string()),
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         "plans" => plans::run(&rest).map_err(|error| error.to_string()),
         "startup" => startup::run(&rest).map_err(|error| error.to_string()),
         _ => Err(format!(
-            "no benchmark is named '{name}'; known: accounts, alerts, classification, detect-file, detection, forecasting, gateway, \
+            "no benchmark is named '{name}'; known: accounts, alerts, captures, classification, detect-file, detection, forecasting, gateway, \
              logs, logs-served, parsing, plans, startup"
         )),
     };

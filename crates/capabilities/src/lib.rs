@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod backup;
+pub mod dashboards;
 pub mod detection;
 pub mod health;
 pub mod identity;

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::alerts::{self, Alerts, AlertsConfig};
+use crate::dashboards::{self, Dashboards, DashboardsConfig};
 use crate::detection::learned::{DetectionConfig, Learned};
 use crate::detection::{self, Detection};
 use crate::health::Health;
@@ -67,6 +68,8 @@ pub struct RoomConfig {
     pub notifications: NotificationsConfig,
     /// How alerts are routed and kept.
     pub alerts: AlertsConfig,
+    /// How dashboards are captured.
+    pub dashboards: DashboardsConfig,
     /// Where metrics come from, and how plans are made.
     pub planning: PlanningConfig,
     /// Where the data of learned detection are.
@@ -109,6 +112,8 @@ pub struct Room {
     pub notifications: Notifications,
     /// Alerts: received, routed, answered.
     pub alerts: Alerts,
+    /// Pictures of dashboards.
+    pub dashboards: Dashboards,
     /// Metrics and plans.
     pub planning: Planning,
     /// MCP servers that are run, isolated and watched.
@@ -176,6 +181,7 @@ pub fn migrations() -> Vec<(&'static str, &'static [Migration])> {
         ("seal", &seal::MIGRATIONS),
         ("secrets", &secrets::MIGRATIONS),
         ("alerts", &alerts::MIGRATIONS),
+        ("dashboards", &dashboards::MIGRATIONS),
     ]
 }
 
@@ -259,6 +265,16 @@ impl Room {
         })?;
         notifications.set_sealer(sealer.clone());
         alerts.take_in_what_is_raised();
+        let dashboards = Dashboards::open(dashboards::Parts {
+            db: database.clone(),
+            clock: clock.clone(),
+            events: events.clone(),
+            lifecycle: lifecycle.clone(),
+            egress: egress.clone(),
+            secrets: config.secrets.clone(),
+            data_dir: config.data_dir.clone(),
+            config: config.dashboards.clone(),
+        })?;
         let planning = Planning::open(
             database.clone(),
             clock.clone(),
@@ -334,6 +350,7 @@ impl Room {
                 .capability(),
             notifications.capability(),
             alerts.capability(),
+            dashboards.capability(),
             planning.capability(),
             services.capability(),
             tools.capability(),
@@ -352,6 +369,7 @@ impl Room {
             health,
             notifications,
             alerts,
+            dashboards,
             planning,
             services,
             tools,
@@ -551,6 +569,7 @@ impl Room {
         self.jobs.start_upkeep();
         self.notifications.start();
         self.alerts.start();
+        self.dashboards.start();
         self.kept_secrets.start();
         self.planning.start(&self.lifecycle);
         self.identity.start_sinks(&self.egress);
@@ -588,7 +607,7 @@ impl Room {
 const GRANTED: &str = "get_secret";
 
 /// Capabilities that repeat texts from elsewhere, in which a secret of ours may stand.
-const REPEATERS: [&str; 5] = ["logs", "detection", "jobs", "notifications", "alerts"];
+const REPEATERS: [&str; 6] = ["logs", "detection", "jobs", "notifications", "alerts", "dashboards"];
 
 /// Hides the values of known secrets wherever the answer has them.
 fn hide_known(value: &mut Value) {

@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -83,6 +84,16 @@ impl Call {
 }
 
 type Run = Arc<dyn Fn(Call, Value) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
+type Draw = Arc<dyn Fn(Call, Value) -> BoxFuture<'static, Result<Picture>> + Send + Sync>;
+
+/// A picture that belongs to an answer.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// What its bytes are, such as `image/png`.
+    pub media_type: &'static str,
+    /// The bytes.
+    pub bytes: Bytes,
+}
 
 /// A typed function that every face offers.
 #[derive(Clone)]
@@ -115,6 +126,7 @@ pub struct Operation {
     input: Schema,
     output: Schema,
     run: Run,
+    draw: Option<Draw>,
 }
 
 /// A schema that is made when somebody first asks: most are never asked for, and all of them at once take
@@ -176,6 +188,7 @@ impl Operation {
             resource: None,
             input: Schema::new(|| schema::<I>(true)),
             output: Schema::new(|| schema::<O>(false)),
+            draw: None,
             run: Arc::new(move |call, input| {
                 let service = service.clone();
                 Box::pin(async move {
@@ -230,6 +243,35 @@ impl Operation {
     pub fn enveloped(mut self) -> Self {
         self.envelope = true;
         self
+    }
+
+    /// Says that its answers speak of a picture: their field `picture` is the path at which REST has it, and
+    /// `draw` gives it for the answer. MCP shows it beside the answer, and the command line writes it to a file.
+    pub fn pictured<S, F, R>(mut self, service: &S, draw: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S, Call, Value) -> R + Copy + Send + Sync + 'static,
+        R: Future<Output = Result<Picture>> + Send + 'static,
+    {
+        let service = service.clone();
+        self.draw = Some(Arc::new(move |call, answer| Box::pin(draw(service.clone(), call, answer))));
+        self
+    }
+
+    /// Whether its answers speak of a picture.
+    pub fn is_pictured(&self) -> bool {
+        self.draw.is_some()
+    }
+
+    /// The picture of an answer; `None` where answers have none, or this one is of a job that goes on.
+    ///
+    /// # Errors
+    /// Those of whoever keeps the picture.
+    pub async fn picture(&self, call: Call, answer: &Value) -> Result<Option<Picture>> {
+        match &self.draw {
+            Some(draw) if answer.get("picture").is_some() => draw(call, answer.clone()).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Makes it a job: it can be watched, cancelled, and asked for with `background: true`.

@@ -74,6 +74,18 @@ impl Client {
         self.answer(self.request(Method::GET, path)).await
     }
 
+    /// The bytes at a path.
+    pub async fn bytes(&self, path: &str) -> Result<bytes::Bytes> {
+        let unread = |error| {
+            Error::unavailable(format!("the server at {} does not answer in full", self.base)).because(error)
+        };
+        let answer = self.request(Method::GET, path).send().await.map_err(unread)?;
+        if !answer.status().is_success() {
+            return Err(Error::unavailable(format!("the server answered {} at {path}", answer.status())));
+        }
+        answer.bytes().await.map_err(unread)
+    }
+
     async fn answer(&self, request: RequestBuilder) -> Result<Value> {
         let answer = request.send().await.map_err(|error| {
             Error::unavailable(format!("the server at {} does not answer", self.base)).because(error)

@@ -1,6 +1,7 @@
 //! The configuration of the server: each part's section, and the server's own.
 
 use opsroom_capabilities::alerts::AlertsConfig;
+use opsroom_capabilities::dashboards::DashboardsConfig;
 use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
@@ -75,6 +76,8 @@ pub struct Config {
     pub notifications: NotificationsConfig,
     /// How alerts are routed and kept.
     pub alerts: AlertsConfig,
+    /// How dashboards are captured, and how long captures are kept.
+    pub dashboards: DashboardsConfig,
     /// Where metrics come from, and how plans are made of them.
     pub planning: PlanningConfig,
     /// How secrets are kept.
@@ -109,6 +112,7 @@ impl Config {
         PipeConfig::validate(&self.pipes)?;
         self.notifications.validate()?;
         self.alerts.validate()?;
+        self.dashboards.validate()?;
         self.planning.validate()?;
         self.secrets.validate()?;
         self.services.validate()?;

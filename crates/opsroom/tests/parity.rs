@@ -372,6 +372,17 @@ fn story() -> Vec<(&'static str, Value)> {
         ("end_silence", json!({ "id": "nothing" })),
         ("simulate_routing", json!({ "labels": [{ "alertname": "Down" }] })),
         (
+            "add_dashboard_source",
+            json!({ "name": "pages", "place": { "url": "https://pages.example.com/ops" } }),
+        ),
+        ("add_dashboard_source", json!({ "name": "pages", "place": { "url": "http://169.254.169.254/" } })),
+        ("list_dashboard_sources", json!({})),
+        ("capture_dashboard", json!({ "source": "pages", "dashboard_uid": "abc" })),
+        ("list_captures", json!({ "limit": 1 })),
+        ("get_capture", json!({ "id": "nothing" })),
+        ("delete_capture", json!({ "id": "nothing" })),
+        ("delete_dashboard_source", json!({ "name": "pages" })),
+        (
             "create_service",
             json!({ "name": "maps", "service_type": "cloud", "url": "https://maps.example.com/mcp", "start": false }),
         ),

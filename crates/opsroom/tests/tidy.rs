@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 const LARGEST_FILE: usize = 30_000;
 
 /// Which capability may use which other one; `room` wires them all.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("alerts", &["notifications"]),
     ("backup", &["logs"]),
+    ("dashboards", &[]),
     ("health", &[]),
     ("identity", &["notifications"]),
     ("jobs", &[]),

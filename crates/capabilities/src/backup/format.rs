@@ -20,7 +20,7 @@ const ROWS: &str = ".jsonl";
 /// Before the paths of files.
 const FILES: &str = "files/";
 /// The folders of the data folder that belong to its users.
-pub const KEPT: [&str; 5] = ["files", "logs", "models", "services", "teams"];
+pub const KEPT: [&str; 6] = ["captures", "files", "logs", "models", "services", "teams"];
 /// The longest path of a file, in bytes.
 pub const LONGEST: usize = 4096;
 

@@ -38,19 +38,53 @@ pub fn run(fixed: Command, arguments: &[OsString]) -> Result<ExitCode> {
 
 async fn call(place: &Place, operation: &Operation, matches: &ArgMatches) -> Result<Value> {
     let input = tree::input(operation, matches);
+    let output = if operation.is_pictured() { matches.get_one::<String>(tree::OUTPUT) } else { None };
+    if output.is_some() && input.get(BACKGROUND) == Some(&json!(true)) {
+        return Err(Error::invalid("`--output` needs the picture; leave out `--background`"));
+    }
     match super::server::backend(place).await? {
         Backend::Remote(client) => {
             let wait = operation.long
                 && input.get(BACKGROUND) != Some(&json!(true))
                 && std::io::stderr().is_terminal();
-            if wait { watch(&client, operation, input).await } else { client.call(operation, input).await }
+            let answer = if wait {
+                watch(&client, operation, input).await?
+            } else {
+                client.call(operation, input).await?
+            };
+            if let (Some(file), Some(picture)) = (output, answer["picture"].as_str()) {
+                write(file, &client.bytes(picture).await?)?;
+            }
+            Ok(answer)
         }
         Backend::Local(opened) => {
             let answer = local(&opened, operation, input).await;
+            let picture = match (output, &answer) {
+                (Some(_), Ok(answer)) => {
+                    operation_of(&opened, operation)?
+                        .picture(Call::new(Caller::operator(Face::Cli)), answer)
+                        .await?
+                }
+                _ => None,
+            };
             opened.close().await?;
+            if let (Some(file), Some(picture)) = (output, picture) {
+                write(file, &picture.bytes)?;
+            }
             answer
         }
     }
+}
+
+/// The operation as the room that was opened has it.
+fn operation_of<'a>(opened: &'a Opened, operation: &Operation) -> Result<&'a Operation> {
+    opened.room.operation(operation.name).ok_or_else(|| Error::internal("an operation that is gone"))
+}
+
+/// Writes what the user asked for where they said.
+fn write(file: &str, bytes: &[u8]) -> Result<()> {
+    std::fs::write(file, bytes)
+        .map_err(|error| Error::unavailable(format!("`{file}` cannot be written: {error}")))
 }
 
 async fn local(opened: &Opened, operation: &Operation, mut input: Map<String, Value>) -> Result<Value> {

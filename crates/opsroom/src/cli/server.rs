@@ -101,6 +101,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         egress: config.egress.clone(),
         notifications: config.notifications.clone(),
         alerts: config.alerts.clone(),
+        dashboards: config.dashboards.clone(),
         planning: config.planning.clone(),
         kept_secrets: config.secrets.clone(),
         detection: config.detection.clone(),

@@ -29,10 +29,19 @@ fn command(operation: &Operation) -> Command {
     }
     let in_path: Vec<&str> = operation.route.parameters().collect();
     let command = Command::new(command_name(operation)).about(about).long_about(long);
+    let command = if operation.is_pictured() { command.arg(output()) } else { command };
     operation.fields().fold(command, |command, (name, schema)| {
         let positional = in_path.contains(&name.as_str());
         command.arg(argument(name, schema, positional, operation.requires(name)))
     })
+}
+
+/// The flag of operations whose answers speak of a picture.
+pub const OUTPUT: &str = "output";
+
+fn output() -> Arg {
+    let help = "Write the picture to this file";
+    Arg::new(OUTPUT).long(OUTPUT).value_name("FILE").help(help)
 }
 
 fn argument(name: &str, schema: &Value, positional: bool, required: bool) -> Arg {

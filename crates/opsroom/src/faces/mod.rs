@@ -3,6 +3,7 @@
 pub mod access;
 pub mod alert_links;
 pub mod auth;
+pub mod captures;
 pub mod compat;
 pub mod console;
 pub mod docs;
@@ -88,6 +89,7 @@ impl Server {
             .merge(logs::routes())
             .merge(webhooks::routes())
             .merge(alert_links::routes())
+            .merge(captures::routes())
             .merge(docs::routes())
             .merge(console::routes())
             .merge(pages::routes())

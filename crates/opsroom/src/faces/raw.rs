@@ -119,10 +119,11 @@ pub static ROUTES: [RawRoute; 8] = [
 /// The Prometheus text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Every raw route, those of logs, alerts and OAuth too.
+/// Every raw route, those of logs, captures, alerts and OAuth too.
 pub fn all() -> impl Iterator<Item = &'static RawRoute> {
     let alerts = super::webhooks::ROUTES.iter().chain(&super::alert_links::ROUTES);
-    ROUTES.iter().chain(&super::logs::ROUTES).chain(alerts).chain(&super::oauth::ROUTES)
+    let captures = &super::captures::ROUTES;
+    ROUTES.iter().chain(&super::logs::ROUTES).chain(captures).chain(alerts).chain(&super::oauth::ROUTES)
 }
 
 /// The routes with their handlers.

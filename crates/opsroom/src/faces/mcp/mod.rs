@@ -11,6 +11,8 @@ pub use old::Streams;
 
 use std::sync::{Arc, OnceLock, Weak};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use opsroom_capabilities::room::{Answer, Room};
 use opsroom_capabilities::tools::CallUpstream;
@@ -119,7 +121,11 @@ impl BuiltIn for HouseTools {
             let answer = room.call(&call.tool, asked, input).instrument(span).await;
             match answer {
                 Ok(Answer::Started(job)) if as_task => tasks::begun(&room, caller, &job).await,
-                answer => answered(answer.map(|answer| answer.into_value())),
+                answer => {
+                    let mut result = result_of(answer.map(|answer| answer.into_value()));
+                    show(&room, caller, &call.tool, &mut result).await;
+                    to_raw_value(&result).map_err(Error::internal)
+                }
             }
         })
     }
@@ -145,11 +151,30 @@ impl BuiltIn for HouseTools {
     }
 }
 
-/// The result of a call. An error is one of the tool, not of the protocol: the model reads it and can act.
-fn answered(answer: Result<Value>) -> Result<Box<RawValue>> {
-    to_raw_value(&result_of(answer)).map_err(Error::internal)
+/// The largest picture that is put before a model, in bytes.
+const LARGEST_PICTURE: usize = 3 << 20;
+
+/// Puts the picture of an answer beside it, where it has one.
+async fn show(room: &Arc<Room>, caller: Caller, tool: &str, result: &mut Value) {
+    let Some(operation) = room.operation(tool).filter(|operation| operation.is_pictured()) else { return };
+    let picture = match operation.picture(Call::new(caller), &result["structuredContent"]).await {
+        Ok(None) => return,
+        Ok(Some(picture)) if !picture.media_type.starts_with("image/") => return,
+        Ok(Some(picture)) if picture.bytes.len() > LARGEST_PICTURE => {
+            let text = "the picture is too large to be shown here; REST has it at the path in `picture`";
+            json!({ "type": "text", "text": text })
+        }
+        Ok(Some(picture)) => {
+            json!({ "type": "image", "data": STANDARD.encode(&picture.bytes), "mimeType": picture.media_type })
+        }
+        Err(error) => json!({ "type": "text", "text": format!("the picture cannot be shown: {error}") }),
+    };
+    if let Some(content) = result["content"].as_array_mut() {
+        content.push(picture);
+    }
 }
 
+/// The result of a call. An error is one of the tool, not of the protocol: the model reads it and can act.
 fn result_of(answer: Result<Value>) -> Value {
     match answer {
         Ok(value) => {

@@ -7,7 +7,7 @@ use opsroom_core::{Call, Caller, Error, Kind, Result};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::result_of;
+use super::{result_of, show};
 
 /// How often a client should ask, in milliseconds.
 const POLL: u64 = 1_000;
@@ -26,7 +26,12 @@ pub async fn begun(room: &Arc<Room>, caller: Caller, started: &Value) -> Result<
 
 /// A task and what it holds so far.
 pub async fn get(room: &Arc<Room>, caller: Caller, id: &str) -> Result<Box<RawValue>> {
-    to_raw_value(&task(&details(room, caller, id).await?)).map_err(Error::internal)
+    let job = details(room, caller.clone(), id).await?;
+    let mut task = task(&job);
+    if job["state"] == "succeeded" {
+        show(room, caller, job["operation"].as_str().unwrap_or_default(), &mut task["result"]).await;
+    }
+    to_raw_value(&task).map_err(Error::internal)
 }
 
 /// Asks a task to stop.
