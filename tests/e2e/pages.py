@@ -96,9 +96,7 @@ class Site:
 
     def __init__(self):
         self.seen = []
-        self.open = self.most_open = 0
         self.renderer = True
-        self.lock = threading.Lock()
         self.stopped = threading.Event()
         outer = self
 
@@ -140,12 +138,7 @@ class Site:
         path, query = url.path, dict(urllib.parse.parse_qsl(url.query))
         if path.startswith("/chart/"):
             n = int(path.rsplit("/", 1)[1])
-            with self.lock:
-                self.open += 1
-                self.most_open = max(self.most_open, self.open)
             time.sleep(0.05 + 0.04 * (n * 7 % 12))
-            with self.lock:
-                self.open -= 1
             return say(json.dumps(COLOURS[n]), "application/json")
         if path == "/moved-inwards":
             return say("", status=302, Location=f"http://127.0.0.2:{self.port}/plain")

@@ -40,6 +40,7 @@ const TWICE: &[(&str, &str)] = &[
     ("getrandom", "ring is at 0.2, ahash (of jsonschema) at 0.3, the others at 0.4"),
     ("hashbrown", "sqlx and safetensors are one version behind"),
     ("heck", "sea-query's derive is one version behind; runs only while building"),
+    ("miniz_oxide", "png is one version behind flate2"),
     ("num-bigint", "the fractions of jsonschema are one version behind russh"),
     ("rand", "tungstenite is one version behind sqlx"),
     ("rand_core", "with rand"),

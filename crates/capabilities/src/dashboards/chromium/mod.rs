@@ -246,7 +246,7 @@ fn account(name: &str) -> Result<(u32, u32)> {
     let numbers =
         fields.and_then(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
     match numbers {
-        Some((user, _)) if user == 0 => {
+        Some((0, _)) => {
             Err(Error::invalid(format!("`dashboards.user`: `{name}` is root; name a user without rights")))
         }
         Some(numbers) => Ok(numbers),

@@ -7,6 +7,12 @@
   new MutationObserver(() => { state.changed = clock(); }).observe(document, {
     subtree: true, childList: true, attributes: true, characterData: true,
   });
+  // A caret that blinks is no change.
+  try {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync("* { caret-color: transparent !important }");
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  } catch {}
   // What a page loads after a while it loads by a timer. One that comes again and again is a poll.
   window.setTimeout = function setTimeout(work, delay, ...rest) {
     if (typeof work !== "function") return later.call(window, work, delay, ...rest);
