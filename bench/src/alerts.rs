@@ -1,5 +1,7 @@
 //! Alerts through a running server: how many it receives durably in a second, and how long from a webhook to a
-//! channel's request.
+//! channel's request; and what is left of both when the server is killed again and again.
+
+mod kills;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,24 +22,30 @@ const SENDERS: usize = 4;
 /// Alerts that are followed from their webhook to their channel.
 const FOLLOWED: usize = 200;
 
-/// `alerts --binary PATH [--core N]`: prints alerts per second and milliseconds.
+/// `alerts [--binary PATH] [--core N] [--kills N]`: prints alerts per second and milliseconds; with `--kills`, what
+/// was lost and repeated instead.
 pub fn run(arguments: &[String]) -> Outcome<()> {
-    let (binary, core) = match arguments {
-        [] => (PathBuf::from("target/release/opsroom"), None),
-        [flag, path] if flag == "--binary" => (PathBuf::from(path), None),
-        [flag, path, other, core] if flag == "--binary" && other == "--core" => {
-            (PathBuf::from(path), Some(core.clone()))
+    const USAGE: &str = "usage: alerts [--binary target/release/opsroom] [--core 0] [--kills 100]";
+    let (mut binary, mut core, mut kills) = (PathBuf::from("target/release/opsroom"), None, None);
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, path] if flag == "--binary" => binary = PathBuf::from(path),
+            [flag, number] if flag == "--core" => core = Some(number.clone()),
+            [flag, number] if flag == "--kills" => kills = Some(number.parse()?),
+            _ => return Err(USAGE.into()),
         }
-        _ => return Err("usage: alerts [--binary target/release/opsroom [--core 0]]".into()),
-    };
+    }
     if !binary.exists() {
         return Err(format!("{} is not there: cargo build --release -p opsroom", binary.display()).into());
     }
     let folder = std::env::temp_dir().join(format!("opsroom-alerts-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let told = channel_endpoint()?;
-    let house = House::start(&binary, &folder, told.port, core.as_deref())?;
-    let outcome = house.measure(&told);
+    let mut house = House::start(&binary, &folder, told.port, core)?;
+    let outcome = match kills {
+        Some(kills) => kills::run(&mut house, &told, kills),
+        None => house.measure(&told),
+    };
     drop(house);
     std::fs::remove_dir_all(&folder)?;
     outcome
@@ -48,6 +56,9 @@ struct House {
     process: Child,
     port: u16,
     secret: String,
+    binary: PathBuf,
+    folder: PathBuf,
+    core: Option<String>,
 }
 
 impl Drop for House {
@@ -58,49 +69,48 @@ impl Drop for House {
 }
 
 impl House {
-    fn start(binary: &Path, folder: &Path, told: u16, core: Option<&str>) -> Outcome<Self> {
-        let config = folder.join("opsroom.yaml");
+    fn start(binary: &Path, folder: &Path, told: u16, core: Option<String>) -> Outcome<Self> {
         let text = format!(
             "egress: {{allow_addresses: [127.0.0.1], ports: [{told}]}}\nalerts:\n  routing:\n    channel: none\n    group_wait_seconds: 0\n    routes: [{{matchers: ['kind=\"followed\"'], channel: hook, group_by: ['...']}}]\nlog: {{level: warn}}\n"
         );
-        std::fs::write(&config, text)?;
+        std::fs::write(folder.join("opsroom.yaml"), text)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = match core {
-            None => Command::new(binary),
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", core]).arg(binary);
-                command
-            }
-        };
-        let data = folder.join("data");
-        let process = command
-            .env("OPSROOM_CONFIG", &config)
-            .arg("--data-dir")
-            .arg(&data)
-            .args(["serve", "--port", &port.to_string()])
-            .stdout(Stdio::null())
-            .spawn()?;
-        let mut house = Self { process, port, secret: String::new() };
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        let process = serve(&binary, &folder, port, core.as_deref())?;
+        let mut house = Self { process, port, secret: String::new(), binary, folder, core };
+        house.wait()?;
+        let url = format!("--url=http://127.0.0.1:{told}/");
+        house.command(&["add-channel", "--name=hook", "--per-minute=6000", &url])?;
+        let made = house.command(&["create-receiver", "--name=am", "--sender=alertmanager"])?;
+        house.secret = made["secret"].as_str().ok_or("no secret")?.to_owned();
+        Ok(house)
+    }
+
+    fn wait(&self) -> Outcome<()> {
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             if begun.elapsed() > Duration::from_secs(30) {
                 return Err("the server did not start".into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let run = |arguments: &[&str]| -> Outcome<serde_json::Value> {
-            let done = Command::new(binary).arg("--data-dir").arg(&data).args(arguments).output()?;
-            if !done.status.success() {
-                return Err(String::from_utf8_lossy(&done.stderr).into());
-            }
-            Ok(serde_json::from_slice(&done.stdout)?)
-        };
-        let url = format!("--url=http://127.0.0.1:{told}/");
-        run(&["add-channel", "--name=hook", "--per-minute=6000", &url])?;
-        let made = run(&["create-receiver", "--name=am", "--sender=alertmanager"])?;
-        house.secret = made["secret"].as_str().ok_or("no secret")?.to_owned();
-        Ok(house)
+        Ok(())
+    }
+
+    /// Starts the server again over what the one before left.
+    fn again(&mut self) -> Outcome<()> {
+        self.process = serve(&self.binary, &self.folder, self.port, self.core.as_deref())?;
+        self.wait()
+    }
+
+    /// The answer of an operation.
+    fn command(&self, arguments: &[&str]) -> Outcome<serde_json::Value> {
+        let mut command = Command::new(&self.binary);
+        let done = command.arg("--data-dir").arg(self.folder.join("data")).args(arguments).output()?;
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).into());
+        }
+        Ok(serde_json::from_slice(&done.stdout)?)
     }
 
     fn measure(&self, told: &Told) -> Outcome<()> {
@@ -133,7 +143,7 @@ impl House {
         for n in 0..FOLLOWED {
             let sent = Instant::now();
             connection.post(&self.secret, &delivery("followed", n, 1, "firing"))?;
-            let at = told.seen.recv_timeout(Duration::from_secs(30))?;
+            let (at, _) = told.seen.recv_timeout(Duration::from_secs(30))?;
             if n >= FOLLOWED / 10 {
                 delays.push(at.duration_since(sent).as_secs_f64() * 1e3);
             }
@@ -158,6 +168,19 @@ impl House {
         }
         Ok(took)
     }
+}
+
+fn serve(binary: &Path, folder: &Path, port: u16, core: Option<&str>) -> Outcome<Child> {
+    let mut command = match core {
+        None => Command::new(binary),
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", core]).arg(binary);
+            command
+        }
+    };
+    command.env("OPSROOM_CONFIG", folder.join("opsroom.yaml")).arg("--data-dir").arg(folder.join("data"));
+    Ok(command.args(["serve", "--port", &port.to_string()]).stdout(Stdio::null()).spawn()?)
 }
 
 /// A connection that stays open.
@@ -212,10 +235,13 @@ fn delivery(kind: &str, first: usize, count: usize, status: &str) -> String {
     format!(r#"{{"version":"4","status":"{status}","alerts":[{}]}}"#, alerts.join(","))
 }
 
-/// A channel's endpoint: when each request came.
+/// A request of a channel: when it came, and its body.
+type Request = (Instant, Vec<u8>);
+
+/// A channel's endpoint: what came.
 struct Told {
     port: u16,
-    seen: Receiver<Instant>,
+    seen: Receiver<Request>,
 }
 
 fn channel_endpoint() -> Outcome<Told> {
@@ -224,14 +250,14 @@ fn channel_endpoint() -> Outcome<Told> {
     let (sender, seen) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let sender: Sender<Instant> = sender.clone();
+            let sender: Sender<Request> = sender.clone();
             std::thread::spawn(move || answer(stream, &sender));
         }
     });
     Ok(Told { port, seen })
 }
 
-fn answer(stream: TcpStream, seen: &Sender<Instant>) {
+fn answer(stream: TcpStream, seen: &Sender<Request>) {
     let mut stream = BufReader::new(stream);
     let (mut line, mut length) = (String::new(), 0);
     while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
@@ -243,7 +269,7 @@ fn answer(stream: TcpStream, seen: &Sender<Instant>) {
             let whole = stream.read_exact(&mut body).is_ok();
             let answered =
                 stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").is_ok();
-            if !whole || !answered || seen.send(Instant::now()).is_err() {
+            if !whole || seen.send((Instant::now(), body)).is_err() || !answered {
                 return;
             }
         }
