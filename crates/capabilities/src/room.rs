@@ -597,6 +597,7 @@ impl Room {
             let caller = identity.caller_of(subject, Face::Schedule);
             Box::pin(std::future::ready(caller))
         });
+        self.alerts.set_call(call.clone());
         self.logs.batches()?.start(call.clone(), rights.clone()).await?;
         self.jobs.start_scheduler(call, rights);
         Ok(())

@@ -29,6 +29,7 @@ impl Alerts {
     /// Reads the inbox and tells people until the server stops.
     pub fn start(&self) {
         self.start_listening();
+        self.start_looking();
         let alerts = self.clone();
         let stopping = self.lifecycle.stopping();
         self.lifecycle.spawn("alerts", async move {
@@ -66,6 +67,7 @@ impl Alerts {
         let days = |days: u32| now.plus_seconds(-i64::from(days) * 86_400);
         let most_bytes = i64::from(self.config.keep_deliveries_mib) << 20;
         self.store.remove_deliveries(days(self.config.keep_deliveries_days), most_bytes).await?;
+        self.tidy_evidence(now, days(self.config.keep_alerts_days)).await?;
         self.store.remove_overrides(days(self.config.keep_alerts_days)).await?;
         while self.store.remove_alerts(days(self.config.keep_alerts_days), 200).await? > 0 {}
         self.store.remove_links(now).await

@@ -15,6 +15,7 @@
 //! - Every decision about an alert is a line of its history, which `explain_alert` tells.
 
 mod dispatch;
+mod evidence;
 mod import;
 mod inbox;
 pub mod links;
@@ -37,10 +38,12 @@ mod simulate;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_house;
 mod times;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use opsroom_core::db::Db;
 use opsroom_core::events::Events;
@@ -53,6 +56,7 @@ use tokio::sync::Notify;
 
 use crate::notifications::Notifications;
 
+pub use evidence::EvidenceRule;
 pub use oncall::Rotation;
 pub use quiet::Inhibition;
 pub use routing::Route;
@@ -71,6 +75,8 @@ pub struct AlertsConfig {
     pub times: BTreeMap<String, QuietTime>,
     /// Which alerts keep which others quiet.
     pub inhibit: Vec<Inhibition>,
+    /// What is looked at when an alert begins, such as a picture of its dashboard.
+    pub evidence: Vec<EvidenceRule>,
     /// For how many days deliveries are kept, from 1 to 365.
     pub keep_deliveries_days: u32,
     /// How many MiB of deliveries are kept at most, from 1 to 65536; the oldest go first.
@@ -86,6 +92,7 @@ impl Default for AlertsConfig {
             rotations: BTreeMap::new(),
             times: BTreeMap::new(),
             inhibit: Vec::new(),
+            evidence: Vec::new(),
             keep_deliveries_days: 14,
             keep_deliveries_mib: 256,
             keep_alerts_days: 90,
@@ -112,6 +119,7 @@ impl AlertsConfig {
         for (number, rule) in self.inhibit.iter().enumerate() {
             rule.validate(&format!("alerts.inhibit.{number}"))?;
         }
+        EvidenceRule::validate(&self.evidence)?;
         for (name, time) in &self.times {
             time.validate(&format!("alerts.times.{name}"))?;
         }
@@ -138,6 +146,8 @@ pub struct Alerts {
     arrived: Arc<Notify>,
     /// Deliveries by receiver, accepted and refused, that are not written yet.
     counts: Arc<Mutex<HashMap<String, (i64, i64)>>>,
+    /// Who looks at what alerts want looked at.
+    call: Arc<OnceLock<evidence::CallOperation>>,
 }
 
 /// What alerts are made of.
@@ -178,6 +188,7 @@ impl Alerts {
             public_url: parts.public_url,
             arrived: Arc::default(),
             counts: Arc::default(),
+            call: Arc::default(),
         })
     }
 

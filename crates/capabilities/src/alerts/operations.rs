@@ -6,6 +6,7 @@ use opsroom_core::{Call, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::Evidence;
 use super::model::{Severity, Status};
 use super::related::Related;
 use super::routing::Decision;
@@ -153,6 +154,8 @@ pub struct AlertWithHistory {
     pub alert: Alert,
     /// What became of it, oldest first.
     pub history: Vec<HistoryEntry>,
+    /// What was looked at when it began (`alerts.evidence`), newest first.
+    pub evidence: Vec<Evidence>,
 }
 
 /// One line of history.
@@ -183,6 +186,8 @@ pub struct Explanation {
     pub history: Vec<HistoryEntry>,
     /// The messages that told of it, with every attempt to deliver them, oldest first.
     pub deliveries: Vec<NotificationWithAttempts>,
+    /// What was looked at when it began (`alerts.evidence`), newest first.
+    pub evidence: Vec<Evidence>,
     /// What else happened when it began: other alerts, log findings, abnormal metrics, services that changed.
     pub related: Vec<Related>,
     /// All of it in one sentence.
@@ -234,7 +239,8 @@ pub(super) async fn list_alerts(service: Alerts, call: Call, input: ListAlerts) 
 pub(super) async fn get_alert(service: Alerts, call: Call, input: GetAlert) -> Result<AlertWithHistory> {
     let row = service.alert(&call, &input.id).await?;
     let entries = service.store.history(&row.id, HISTORY).await?;
-    Ok(AlertWithHistory { alert: alert(row), history: history(entries) })
+    let evidence = service.evidence_of(&row.id).await?;
+    Ok(AlertWithHistory { alert: alert(row), history: history(entries), evidence })
 }
 
 pub(super) async fn acknowledge_alert(service: Alerts, call: Call, input: AcknowledgeAlert) -> Result<Alert> {
@@ -294,7 +300,17 @@ pub(super) async fn explain_alert(service: Alerts, call: Call, input: ExplainAle
     }
     let summary = summary(&row, &quiet, &entries);
     let related = service.related(&row).await?;
-    Ok(Explanation { routing, quiet, related, history: entries, deliveries, summary, alert: alert(row) })
+    let evidence = service.evidence_of(&row.id).await?;
+    Ok(Explanation {
+        routing,
+        quiet,
+        related,
+        evidence,
+        history: entries,
+        deliveries,
+        summary,
+        alert: alert(row),
+    })
 }
 
 fn summary(row: &AlertRow, quiet: &[String], entries: &[HistoryEntry]) -> String {

@@ -8,12 +8,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Alerts;
+use super::evidence::{EvidenceRule, MOST_OF_ONE_DELIVERY};
 use super::model::{Incoming, Status};
 use super::payload::{self, Sender};
 use super::raised;
 use super::receivers::Auth;
 use super::signature::Refusal;
-use super::store::{AlertRow, Delivery, DeliveryState, Entry, Placed, ReceiverRow, Taken};
+use super::store::{AlertRow, Delivery, DeliveryState, Entry, Placed, ReceiverRow, Taken, Wanted};
 
 /// Deliveries with the same bytes within this time are one, in seconds.
 const SAME_SECONDS: i64 = 300;
@@ -177,6 +178,14 @@ impl Alerts {
         let entry =
             Entry { at: delivery.received_at, what, by: "receiver".to_owned(), words, notification: None };
         taken.history.push((row.id.clone(), entry));
+        if row.status == Status::Firing && taken.wanted.len() < MOST_OF_ONE_DELIVERY {
+            let wanted = |(rule, it): (usize, &EvidenceRule)| Wanted {
+                alert: row.id.clone(),
+                rule,
+                operation: it.operation.clone(),
+            };
+            taken.wanted.extend(self.evidence_rules(&row.told.labels).map(wanted));
+        }
         for decision in self.config.routing.decide(&row.told.labels) {
             let placed = Placed {
                 wait: decision.group_wait_seconds.into(),

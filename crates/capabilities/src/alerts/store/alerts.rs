@@ -130,6 +130,12 @@ impl Store {
         self.db.all(&query).await?.iter().map(read).collect()
     }
 
+    /// One, of whichever team.
+    pub async fn alert_by_id(&self, id: &str) -> Result<Option<AlertRow>> {
+        let query = select().and_where(Expr::col(A::Id).eq(id)).to_owned();
+        self.db.first(&query).await?.as_ref().map(read).transpose()
+    }
+
     /// Those of a team that began between, the newest first.
     pub async fn begun_between(
         &self,

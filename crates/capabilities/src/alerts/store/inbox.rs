@@ -9,6 +9,7 @@ use sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
 use serde::{Deserialize, Serialize};
 
 use super::alerts::{self, AlertRow, Entry};
+use super::evidence::{self, Wanted};
 use super::groups::{self, Placed};
 use super::{AlertsInbox as I, Store};
 
@@ -53,6 +54,8 @@ pub struct Taken {
     pub history: Vec<(String, Entry)>,
     /// Where those belong of which people may have to be told.
     pub placed: Vec<(String, Placed)>,
+    /// Which are to be looked at, each by the rule of a number.
+    pub wanted: Vec<Wanted>,
 }
 
 /// One delivery.
@@ -216,6 +219,7 @@ impl Store {
         }
         alerts::write_history(&mut on, &taken.history).await?;
         groups::place(&mut on, &delivery.team, &taken.placed, delivery.received_at).await?;
+        evidence::want(&mut on, &taken.wanted, delivery.received_at).await?;
         on.commit().await?;
         Ok(Some(taken))
     }

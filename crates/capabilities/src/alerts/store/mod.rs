@@ -1,6 +1,7 @@
 //! The tables of alerts: receivers, the inbox of their deliveries, alerts with their history, silences.
 
 mod alerts;
+mod evidence;
 mod groups;
 mod inbox;
 mod links;
@@ -13,6 +14,7 @@ use opsroom_core::{Error, Result};
 use sea_query::{ColumnDef, Iden, Index, IntoIden, Table};
 
 pub use alerts::{AlertFilter, AlertRow, Entry, PastEntry};
+pub use evidence::{EvidenceRow, Wanted};
 pub use groups::{GroupRow, Looked, Member, Placed, Told};
 pub use inbox::{Delivery, DeliveryState, Taken};
 pub use links::LinkRow;
@@ -21,11 +23,12 @@ pub use receivers::ReceiverRow;
 pub use silences::SilenceRow;
 
 /// The tables, oldest first.
-pub const MIGRATIONS: [Migration; 4] = [
+pub const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "receivers, deliveries, alerts and silences", steps: tables },
     Migration { version: 2, name: "links in messages", steps: linking },
     Migration { version: 3, name: "alerts that are over when nobody tells of them", steps: expiring },
     Migration { version: 4, name: "who is on call instead", steps: overriding },
+    Migration { version: 5, name: "what was looked at when alerts began", steps: looking },
 ];
 
 #[derive(Clone, Copy, Iden)]
@@ -139,6 +142,37 @@ enum AlertsLinks {
     Action,
     ExpiresAt,
     UsedAt,
+}
+
+#[derive(Clone, Copy, Iden)]
+enum AlertsEvidence {
+    Table,
+    Id,
+    AlertId,
+    Rule,
+    Operation,
+    State,
+    Answer,
+    CreatedAt,
+}
+
+fn looking(dialect: Dialect) -> Vec<Step> {
+    use AlertsEvidence as V;
+    let evidence = Table::create()
+        .table(V::Table)
+        .col(key(V::Id))
+        .col(word(V::AlertId, 36))
+        .col(number(V::Rule))
+        .col(word(V::Operation, 64))
+        .col(word(V::State, 16))
+        .col(dialect.long_text(V::Answer).null())
+        .col(number(V::CreatedAt))
+        .to_owned();
+    let of_alert =
+        Index::create().name("alerts_evidence_alert").table(V::Table).col(V::AlertId).col(V::Id).to_owned();
+    let waiting =
+        Index::create().name("alerts_evidence_state").table(V::Table).col(V::State).col(V::Id).to_owned();
+    vec![Step::Create(evidence), Step::Index(of_alert), Step::Index(waiting)]
 }
 
 #[derive(Clone, Copy, Iden)]
