@@ -37,8 +37,11 @@ use crate::detection::{self, Detection};
 use crate::health::Health;
 use crate::identity::accounts::Accounts;
 use crate::identity::accounts::config::AccountsConfig;
+use crate::identity::cloud::Clouds;
 use crate::identity::oauth::OAuth;
 use crate::identity::oauth::config::OAuthConfig;
+use crate::identity::oidc::Oidc;
+use crate::identity::oidc::config::OidcConfig;
 use crate::identity::{self, AuditConfig, AuditEntry, CallRecord, Identity};
 use crate::jobs::{self, CallOperation, Jobs, JobsConfig, Rights, Running};
 use crate::logs::{self, Logs, LogsConfig};
@@ -92,6 +95,8 @@ pub struct RoomConfig {
     pub accounts: AccountsConfig,
     /// How clients connect by a login.
     pub oauth: OAuthConfig,
+    /// How people log in with an account elsewhere.
+    pub oidc: OidcConfig,
     /// How long records are kept.
     pub audit: AuditConfig,
     /// The URL by which people reach the server, for links in mail.
@@ -104,6 +109,8 @@ pub struct Room {
     pub identity: Identity,
     /// Clients that connect by a login.
     pub oauth: OAuth,
+    /// People who log in with an account elsewhere.
+    pub oidc: Oidc,
     /// Long work.
     pub jobs: Jobs,
     /// How the room is.
@@ -243,7 +250,8 @@ impl Room {
             config.accounts.clone(),
             config.audit.clone(),
         )
-        .await?;
+        .await?
+        .with_files(roots.clone());
         let accounts = Accounts::new(
             identity.clone(),
             sealer.clone(),
@@ -252,6 +260,14 @@ impl Room {
             &config.public_url,
         );
         let oauth = OAuth::new(identity.clone(), egress.clone(), config.oauth.clone(), &config.public_url);
+        let oidc = Oidc::new(
+            accounts.clone(),
+            config.secrets.clone(),
+            &config.egress,
+            config.oidc.clone(),
+            &config.public_url,
+        )?;
+        let clouds = Clouds::open(identity.clone(), sealer.clone(), egress.clone(), &config.secrets);
         let mailer = sealer.clone();
         let alerts = Alerts::open(alerts::Parts {
             db: database.clone(),
@@ -322,6 +338,7 @@ impl Room {
             config: config.kept_secrets.clone(),
             others: vec![
                 accounts.resealing(),
+                clouds.resealing(),
                 notifications.resealing(mailer.clone()),
                 alerts.resealing(),
                 services.resealing(),
@@ -330,6 +347,8 @@ impl Room {
         let mut identity_capability = identity.capability();
         identity_capability.operations.extend(accounts.operations());
         identity_capability.operations.extend(oauth.operations());
+        identity_capability.operations.extend(oidc.operations());
+        identity_capability.operations.extend(clouds.operations());
         let mut capabilities = vec![
             identity_capability,
             kept_secrets.capability(),
@@ -365,6 +384,7 @@ impl Room {
         let room = Arc::new(Room {
             identity,
             oauth,
+            oidc,
             jobs,
             health,
             notifications,
@@ -566,6 +586,7 @@ impl Room {
         self.identity.recover_audit().await?;
         self.jobs.recover().await?;
         self.jobs.set_operations(self.operations.clone());
+        self.identity.set_operations(self.operations.clone());
         self.jobs.start_upkeep();
         self.notifications.start();
         self.alerts.start();

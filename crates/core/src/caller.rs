@@ -307,8 +307,29 @@ impl Caller {
     }
 
     fn covers(&self, capability: &str, action: &str, effect: Effect, named: Named<'_>) -> bool {
-        let Some(scopes) = &self.scopes else { return true };
-        let mut given = false;
+        matches!(self.rule(capability, action, effect, named), Rule::WholeRole | Rule::Scope(_))
+    }
+
+    /// Whether the caller may call an operation, on a resource of that name where it works on one, and the rule
+    /// that says so: the same that [`Caller::authorise`] and [`Caller::authorise_resource`] go by.
+    pub fn explain(&self, operation: &Operation, resource: Option<&str>) -> (bool, Rule<'_>) {
+        if operation.open {
+            return (true, Rule::Open);
+        }
+        if self.role < operation.role {
+            return (false, Rule::Role);
+        }
+        let named = match resource {
+            Some(resource) if operation.resource.is_some() => Named::Resource(resource),
+            _ => Named::of(operation.resource.is_some()),
+        };
+        let rule = self.rule(operation.capability, operation.name, operation.effect, named);
+        (matches!(rule, Rule::WholeRole | Rule::Scope(_)), rule)
+    }
+
+    fn rule(&self, capability: &str, action: &str, effect: Effect, named: Named<'_>) -> Rule<'_> {
+        let Some(scopes) = &self.scopes else { return Rule::WholeRole };
+        let mut rule = Rule::NoScope;
         for scope in scopes.iter().filter(|scope| scope.covers(capability, action, effect)) {
             let speaks = match named {
                 // What works on no resource is not given by a part, and is taken away only as a whole.
@@ -318,12 +339,31 @@ impl Caller {
                 Named::Resource(name) => scope.covers_resource(name),
             };
             if speaks && scope.denies() {
-                return false;
+                return Rule::Denied(scope);
             }
-            given |= speaks;
+            if speaks && rule == Rule::NoScope {
+                rule = Rule::Scope(scope);
+            }
         }
-        given
+        rule
     }
+}
+
+/// The rule that decides whether a caller may do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule<'a> {
+    /// Anybody may.
+    Open,
+    /// The role is too low.
+    Role,
+    /// The role reaches, and nothing narrows it.
+    WholeRole,
+    /// This scope gives it.
+    Scope(&'a Scope),
+    /// This scope takes it away, whatever others give.
+    Denied(&'a Scope),
+    /// No scope gives it.
+    NoScope,
 }
 
 /// What an action works on, as far as it is known.
@@ -383,6 +423,18 @@ mod tests {
         assert!(caller.authorise_action("logs", "ingest_logs", Effect::Write, Role::Viewer).is_err());
         assert!(caller.authorise_action("logs", "search_logs", Effect::Read, Role::Viewer).is_ok());
         assert!(!caller.may_name("logs", "ingest_logs", Effect::Write, "x"));
+    }
+
+    #[test]
+    fn the_rule_that_decides_is_named_and_a_denial_wins() {
+        let scope = |text: &str| Scope::try_from(text.to_owned()).unwrap();
+        let caller = caller(&["secrets:*", "!secrets:*:db/root"]);
+        let rule = |name| caller.rule("secrets", "get_secret", Effect::Reveal, Named::Resource(name));
+        assert_eq!(rule("db/app"), Rule::Scope(&scope("secrets:*")));
+        assert_eq!(rule("db/root"), Rule::Denied(&scope("!secrets:*:db/root")));
+        assert_eq!(caller.rule("logs", "search_logs", Effect::Read, Named::Nothing), Rule::NoScope);
+        let whole = Caller::operator(Face::Cli);
+        assert_eq!(whole.rule("logs", "search_logs", Effect::Read, Named::Nothing), Rule::WholeRole);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //!
 //! Nothing here knows a face (HTTP, MCP, the command line) or a domain (logs, services, alerts).
 
+pub mod aws;
 pub mod caller;
 pub mod capability;
 pub mod clock;
 pub mod config;
+pub mod csv;
 pub mod db;
 pub mod egress;
 pub mod error;

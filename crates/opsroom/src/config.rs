@@ -6,6 +6,7 @@ use opsroom_capabilities::detection::learned::DetectionConfig;
 use opsroom_capabilities::identity::AuditConfig;
 use opsroom_capabilities::identity::accounts::config::AccountsConfig;
 use opsroom_capabilities::identity::oauth::config::OAuthConfig;
+use opsroom_capabilities::identity::oidc::config::OidcConfig;
 use opsroom_capabilities::jobs::JobsConfig;
 use opsroom_capabilities::logs::LogsConfig;
 use opsroom_capabilities::notifications::NotificationsConfig;
@@ -94,6 +95,8 @@ pub struct Config {
     pub accounts: AccountsConfig,
     /// How MCP clients connect by a person's login instead of a key.
     pub oauth: OAuthConfig,
+    /// How people log in with an account that they have elsewhere.
+    pub oidc: OidcConfig,
     /// How long the audit trail and the call record are kept.
     pub audit: AuditConfig,
     /// Where replicas share kept answers and limits.
@@ -119,6 +122,7 @@ impl Config {
         self.logs.validate()?;
         self.accounts.validate()?;
         self.oauth.validate()?;
+        self.oidc.validate()?;
         self.audit.validate()?;
         self.redis.shared()?;
         self.log.validate()?;

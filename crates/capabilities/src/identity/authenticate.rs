@@ -92,7 +92,8 @@ impl Identity {
     }
 }
 
-fn caller_of_key(key: &LiveKey, face: Face, address: Option<String>) -> Caller {
+/// The caller that a key is.
+pub(super) fn caller_of_key(key: &LiveKey, face: Face, address: Option<String>) -> Caller {
     Caller {
         subject: format!("key:{}", key.id),
         name: key.name.clone(),

@@ -104,6 +104,11 @@ impl KeyCache {
         self.snapshot().by_id.get(id).cloned()
     }
 
+    /// Every live key.
+    pub fn all(&self) -> Vec<Arc<LiveKey>> {
+        self.snapshot().by_id.values().cloned().collect()
+    }
+
     /// When a key was last used, as far as this server knows.
     pub fn last_used(&self, id: &str) -> Option<Time> {
         let used = self.get(id)?.used.load(Ordering::Relaxed);

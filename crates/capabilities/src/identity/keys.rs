@@ -4,7 +4,7 @@ use opsroom_core::db::Transaction;
 use opsroom_core::id::{new_id, new_token, sha256_hex};
 use opsroom_core::{Call, Caller, Error, Result, Role, Scope, Time};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::cache::MOST_KEYS;
 use super::model::{self, Page};
@@ -75,6 +75,38 @@ pub struct RevokeApiKey {
     pub id: String,
 }
 
+/// Replace an API key by a new one that may do the same. The old one still works for a while, so that whatever holds
+/// it can be given the new one without a pause.
+///
+/// You can rotate what you could make: a key of your teams with no more rights than yours. The new key lasts as
+/// long as the old one was made for, counted from now.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateApiKey {
+    /// The key's id.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// For how many seconds the old key still works, from 0 to 2592000 (30 days).
+    #[serde(default = "a_day")]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub overlap_seconds: u32,
+}
+
+/// A key in the place of another. It is not `Debug`, so that no log can show it.
+#[derive(Serialize, JsonSchema)]
+pub struct RotatedKey {
+    /// The new key itself. It is shown this once.
+    pub key: String,
+    /// What is known about it.
+    pub api_key: ApiKey,
+    /// The old key, with the moment at which it ends.
+    pub previous: ApiKey,
+}
+
+fn a_day() -> u32 {
+    86_400
+}
+
 fn viewer() -> Role {
     Role::Viewer
 }
@@ -83,14 +115,7 @@ fn viewer() -> Role {
 pub async fn create(identity: Identity, call: Call, input: CreateApiKey) -> Result<CreatedKey> {
     let caller = &call.caller;
     let now = identity.clock.now();
-    if input.role > caller.role {
-        return Err(Error::forbidden(format!(
-            "the role {} is more than {} has; give {} or less",
-            input.role.as_str(),
-            caller.name,
-            caller.role.as_str()
-        )));
-    }
+    grantable_role(caller, input.role)?;
     let new = NewKey {
         name: model::name("name", &input.name)?,
         role: input.role,
@@ -136,6 +161,58 @@ pub async fn revoke(identity: Identity, call: Call, input: RevokeApiKey) -> Resu
         identity.cache.changed().await;
     }
     identity.key_of(&call.caller, &input.id).await
+}
+
+/// Puts a new key in the place of another.
+pub async fn rotate(identity: Identity, call: Call, input: RotateApiKey) -> Result<RotatedKey> {
+    let caller = &call.caller;
+    let now = identity.clock.now();
+    if input.overlap_seconds > 2_592_000 {
+        return Err(Error::invalid("overlap_seconds is not from 0 to 2592000"));
+    }
+    let old = identity.key_of(caller, &input.id).await?;
+    if old.revoked_at.is_some() || old.expires_at.is_some_and(|end| end <= now) {
+        return Err(Error::conflict("the key opens nothing any more; make a new one with `create_api_key`"));
+    }
+    // Otherwise the new key would give more to the caller than they have.
+    grantable_role(caller, old.role)?;
+    let lasted = old.expires_at.map(|end| end.0 - old.created_at.0);
+    let own = caller.subject.strip_prefix("key:").and_then(|id| identity.cache.get(id)?.expires_at);
+    let end = lasted.map(|lasted| Time(now.0.saturating_add(lasted)));
+    let new = NewKey {
+        name: old.name.clone(),
+        role: old.role,
+        scopes: model::granted_scopes(caller, old.scopes.clone())?,
+        team_id: old.team_id.clone(),
+        created_by: caller.subject.clone(),
+        expires_at: [end, own].into_iter().flatten().min(),
+    };
+    let mut on = identity.db.begin().await?;
+    if store::keys::count_live(&mut on, now).await? >= MOST_KEYS.cast_signed() {
+        return Err(Error::conflict(format!("there are {MOST_KEYS} keys, which is the most there may be")));
+    }
+    let made = new.insert(&mut on, now).await?;
+    let until = now.plus_seconds(input.overlap_seconds.into());
+    store::keys::end_at(&mut on, &caller.teams, &old.id, until).await?;
+    on.commit().await?;
+    identity.cache.changed().await;
+    Ok(RotatedKey {
+        key: made.key,
+        api_key: made.api_key,
+        previous: identity.key_of(caller, &input.id).await?,
+    })
+}
+
+fn grantable_role(caller: &Caller, role: Role) -> Result<()> {
+    if role > caller.role {
+        return Err(Error::forbidden(format!(
+            "the role {} is more than {} has; give {} or less",
+            role.as_str(),
+            caller.name,
+            caller.role.as_str()
+        )));
+    }
+    Ok(())
 }
 
 impl Identity {

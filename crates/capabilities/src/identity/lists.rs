@@ -141,18 +141,23 @@ pub async fn list_audit(identity: Identity, call: Call, input: ListAudit) -> Res
         let cursor = model::short_text("cursor", cursor, 64)?;
         cursor.parse::<i64>().map_err(|_| model::wrong_cursor(cursor))
     });
-    let filter = store::audit::Filter {
-        teams: &call.caller.teams,
+    let filter = store::audit::Filter { before: before.transpose()?, ..filter(&call.caller.teams, &input)? };
+    let records = store::audit::list(&identity.db, &filter, limit as u64 + 1).await?;
+    let records = records.into_iter().map(AuditRecord::from).collect();
+    Ok(Page::cut(records, limit, |record: &AuditRecord| record.seq.to_string()))
+}
+
+/// Which records of these teams are meant.
+pub(super) fn filter<'a>(teams: &'a [String], input: &'a ListAudit) -> Result<store::audit::Filter<'a>> {
+    Ok(store::audit::Filter {
+        teams,
         operation: filter_text("operation", &input.operation, 64)?,
         subject: filter_text("subject", &input.subject, 190)?,
         outcome: filter_text("outcome", &input.outcome, 32)?,
         since: input.since.as_deref().map(|text| model::moment("since", text)).transpose()?,
         until: input.until.as_deref().map(|text| model::moment("until", text)).transpose()?,
-        before: before.transpose()?,
-    };
-    let records = store::audit::list(&identity.db, &filter, limit as u64 + 1).await?;
-    let records = records.into_iter().map(AuditRecord::from).collect();
-    Ok(Page::cut(records, limit, |record: &AuditRecord| record.seq.to_string()))
+        before: None,
+    })
 }
 
 /// Lists calls.

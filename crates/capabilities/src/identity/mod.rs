@@ -10,15 +10,19 @@
 //! list is narrowed to the caller's teams; a call is let in without asking the database; what cannot be
 //! written to the trail is not answered.
 
+pub mod access;
 pub mod accounts;
 pub mod audit;
 mod authenticate;
 mod cache;
 pub mod calls;
+pub mod cloud;
+pub mod export;
 pub mod keys;
 pub mod lists;
 mod model;
 pub mod oauth;
+pub mod oidc;
 mod operator;
 mod setup;
 mod setup_operations;
@@ -26,14 +30,16 @@ mod store;
 mod throttle;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use opsroom_core::capability::{Check, Component, Status};
 use opsroom_core::db::Db;
 use opsroom_core::egress::Egress;
+use opsroom_core::files::Roots;
 use opsroom_core::job::Progress;
 use opsroom_core::lifecycle::Lifecycle;
-use opsroom_core::{Capability, Clock, Effect, Operation, Result, Role};
+use opsroom_core::{Caller, Capability, Clock, Effect, Error, Operation, Result, Role};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub use audit::{AuditConfig, AuditEntry, Broken, Verdict, Verify};
@@ -79,6 +85,10 @@ pub struct Identity {
     people: Arc<People>,
     agents: Arc<Agents>,
     lifecycle: Lifecycle,
+    /// The folders that are open to callers.
+    files: Option<Roots>,
+    /// Every operation of the room, once there is one.
+    operations: Arc<OnceLock<Vec<Operation>>>,
 }
 
 impl Identity {
@@ -106,6 +116,8 @@ impl Identity {
             people: Arc::new(People::new(db.clone(), clock.clone(), accounts)),
             agents: Arc::new(Agents::new(db.clone(), clock.clone())),
             lifecycle: lifecycle.clone(),
+            files: None,
+            operations: Arc::default(),
             data_dir: PathBuf::from(data_dir).into(),
             db,
             clock,
@@ -122,6 +134,17 @@ impl Identity {
         Ok(identity)
     }
 
+    /// With the folders in which callers may let files be written.
+    #[must_use]
+    pub fn with_files(self, roots: Roots) -> Self {
+        Self { files: Some(roots), ..self }
+    }
+
+    /// Tells which operations there are, for `explain_access`. The first time counts.
+    pub fn set_operations(&self, operations: Vec<Operation>) {
+        drop(self.operations.set(operations));
+    }
+
     /// Sends the audit trail to where `audit.sinks` says, until the server stops.
     pub fn start_sinks(&self, egress: &Egress) {
         for config in self.trail.sinks() {
@@ -133,14 +156,14 @@ impl Identity {
     /// What this folder brings to the program.
     pub fn capability(&self) -> Capability {
         Capability {
-            operations: self.operations(),
+            operations: self.own_operations(),
             migrations: MIGRATIONS.into(),
             checks: self.checks(),
             ..Capability::new("identity")
         }
     }
 
-    fn operations(&self) -> Vec<Operation> {
+    fn own_operations(&self) -> Vec<Operation> {
         macro_rules! operation {
             ($name:literal, $effect:ident, $route:literal, $run:path) => {
                 Operation::new("identity", $name, Effect::$effect, $route, self, $run)
@@ -151,10 +174,13 @@ impl Identity {
             operation!("create_api_key", Reveal, "POST /api-keys", keys::create),
             operation!("list_api_keys", Read, "GET /api-keys", keys::list),
             operation!("get_api_key", Read, "GET /api-keys/{id}", keys::get),
+            operation!("rotate_api_key", Reveal, "POST /api-keys/{id}/rotate", keys::rotate),
             operation!("revoke_api_key", Destroy, "DELETE /api-keys/{id}", keys::revoke).idempotent(),
             operation!("create_setup_token", Reveal, "POST /setup/token", setup_operations::create),
             operation!("exchange_setup_token", Reveal, "POST /setup", setup_operations::exchange).open(),
             operation!("list_audit", Read, "GET /audit", lists::list_audit),
+            operation!("export_audit", Write, "POST /audit/export", export::export).long(),
+            operation!("explain_access", Read, "GET /access", access::explain),
             operation!("verify_audit", Read, "GET /audit/verify", lists::verify_audit),
             operation!("list_calls", Read, "GET /calls", lists::list_calls),
         ]
@@ -180,6 +206,23 @@ impl Identity {
     /// When it could not be written; the operation's answer must then be withheld.
     pub async fn audit(&self, entry: AuditEntry) -> Result<()> {
         self.trail.write(entry).await
+    }
+
+    /// Puts on record what is no operation, or what an open one did: the room records the others. `details` has no
+    /// secrets.
+    async fn record(
+        &self,
+        caller: &Caller,
+        action: &str,
+        details: &Value,
+        result: Result<(), &Error>,
+    ) -> Result<()> {
+        let entry = AuditEntry::action(caller, action, Effect::Write, details);
+        let entry = match result {
+            Ok(()) => entry.ok(),
+            Err(error) => entry.failed(error),
+        };
+        self.audit(entry).await
     }
 
     /// Notes a call that is not audited, within a second, without waiting and without failing.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod access;
 mod audit_trail;
 mod call_record;
 mod key_rules;
@@ -108,7 +109,7 @@ fn operations_have_a_description_and_describe_each_field() {
     runtime.block_on(async {
         let room = Room::new(sqlite().await).await;
         let capability = room.identity.capability();
-        assert_eq!(capability.operations.len(), 9);
+        assert_eq!(capability.operations.len(), 12);
         for operation in capability.operations {
             assert!(operation.open || operation.role == Role::Administrator, "{}", operation.name);
             assert!(operation.summary().len() > 10, "{}", operation.name);

@@ -5,12 +5,16 @@ use opsroom_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::vault::VaultMount;
+
 /// How secrets are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsConfig {
     /// The master key, which seals every secret.
     pub master_key: SealConfig,
+    /// Places in Vault or OpenBao that references lead to, besides our own.
+    pub vaults: Vec<VaultMount>,
     /// For how many days a deleted secret can be restored, from 1 to 365.
     pub restore_days: u32,
     /// For how many seconds the version before still works after a rotation, from 0 to 2592000.
@@ -19,7 +23,12 @@ pub struct SecretsConfig {
 
 impl Default for SecretsConfig {
     fn default() -> Self {
-        Self { master_key: SealConfig::default(), restore_days: 30, overlap_seconds: 86_400 }
+        Self {
+            master_key: SealConfig::default(),
+            vaults: Vec::new(),
+            restore_days: 30,
+            overlap_seconds: 86_400,
+        }
     }
 }
 
@@ -33,6 +42,7 @@ impl SecretsConfig {
         if self.overlap_seconds > 2_592_000 {
             return Err(Error::invalid("secrets.overlap_seconds: it is from 0 to 2592000"));
         }
+        VaultMount::validate(&self.vaults)?;
         self.master_key.validate()
     }
 }

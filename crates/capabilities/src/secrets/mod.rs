@@ -6,7 +6,7 @@
 //! - A *secret* has a *path* in its team, and *versions*; one is *current*, the one before it is *previous*
 //!   and still works for a while after a rotation.
 //! - A *reference* `secret://opsroom/PATH#FIELD` stands in the place of a value; it is looked up at each use,
-//!   with the rights that the owner of what uses it has then.
+//!   with the rights that the owner of what uses it has then. Other places are those of [`vault`].
 //! - A *lease* says who was given a version, and until when. A *grant* lets one caller be shown one secret
 //!   over MCP, for a time. A *canary* is a secret that nobody should use: its use raises an event.
 //!
@@ -26,6 +26,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+pub mod vault;
 
 use std::sync::Arc;
 
@@ -99,6 +100,10 @@ impl Secrets {
             Inner { db, clock, lifecycle, events, egress, sealer, identity, resolver, config, others };
         let secrets = Self { inner: Arc::new(inner) };
         mounted.mount(MOUNT, Arc::new(mount::Place(Arc::downgrade(&secrets.inner))));
+        for config in secrets.inner.config.vaults.clone() {
+            let inner = Arc::downgrade(&secrets.inner);
+            mounted.mount(&config.name.clone(), Arc::new(vault::Place { inner, config }));
+        }
         secrets
     }
 

@@ -16,6 +16,7 @@ use crate::room::{Room, RoomConfig};
 mod attacks;
 mod giving;
 mod rotating;
+mod vaults;
 
 const START: Time = Time(1_790_000_000_000_000);
 

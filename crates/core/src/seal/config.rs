@@ -27,6 +27,18 @@ pub struct SealConfig {
     pub transit_mount: String,
     /// The name of its key.
     pub transit_key: String,
+    /// The key of AWS KMS that seals instead of a key here: its id, its ARN, or an alias such as `alias/opsroom`.
+    pub kms_key_id: String,
+    /// The region of that key, such as `eu-central-1`.
+    pub kms_region: String,
+    /// The address of KMS, when it is not the region's public one.
+    pub kms_endpoint: String,
+    /// The access key's id; it needs `kms:Encrypt` and `kms:Decrypt` on the key, and nothing else.
+    pub kms_access_key_id: String,
+    /// The secret access key.
+    pub kms_secret_access_key: Secret,
+    /// The session token of credentials that end.
+    pub kms_session_token: Secret,
 }
 
 impl Default for SealConfig {
@@ -38,6 +50,12 @@ impl Default for SealConfig {
             transit_token: Secret::default(),
             transit_mount: "transit".to_owned(),
             transit_key: "opsroom".to_owned(),
+            kms_key_id: String::new(),
+            kms_region: String::new(),
+            kms_endpoint: String::new(),
+            kms_access_key_id: String::new(),
+            kms_secret_access_key: Secret::default(),
+            kms_session_token: Secret::default(),
         }
     }
 }
@@ -64,6 +82,19 @@ impl SealConfig {
         if !self.value.is_empty() && !self.file.as_os_str().is_empty() {
             return invalid("value", "the master key is in one place; leave `file` empty");
         }
+        if !self.kms_key_id.is_empty() {
+            if transit || !self.value.is_empty() || !self.file.as_os_str().is_empty() {
+                return invalid("kms_key_id", "the master key is in one place; leave the others empty");
+            }
+            let plain =
+                |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if !plain(&self.kms_region) {
+                return invalid("kms_region", "it is a region such as `eu-central-1`");
+            }
+            if self.kms_access_key_id.is_empty() || self.kms_secret_access_key.is_empty() {
+                return invalid("kms_access_key_id", "it and kms_secret_access_key are given together");
+            }
+        }
         let word = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
         };
@@ -78,6 +109,6 @@ impl SealConfig {
 
     /// Whether the key is in a file of ours.
     pub(super) fn is_file(&self) -> bool {
-        self.transit_address.is_empty() && self.value.is_empty()
+        self.transit_address.is_empty() && self.kms_key_id.is_empty() && self.value.is_empty()
     }
 }

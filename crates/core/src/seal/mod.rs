@@ -2,8 +2,8 @@
 //!
 //! # Words
 //!
-//! - The *master key* is outside of the database: in a file of the data folder, in the environment, or in
-//!   the transit engine of Vault or OpenBao. It seals only *key-encryption keys*, which are in the database.
+//! - The *master key* is outside of the database: in a file of the data folder, in the environment, in the
+//!   transit engine of Vault or OpenBao, or in AWS KMS. It seals only *key-encryption keys*, which are in the database.
 //! - A sealed text has a *data key* of its own, sealed by a key-encryption key ([`envelope`]).
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 
 mod config;
 pub mod envelope;
+mod kms;
 mod root;
 mod store;
 #[cfg(test)]
@@ -225,7 +226,7 @@ impl Sealer {
         let sealer = self.clone();
         crate::lifecycle::Lifecycle::blocking(move || {
             let inner = &sealer.inner;
-            Root::find(&inner.config, &inner.data_dir, &inner.egress, make)
+            Root::find(&inner.config, &inner.data_dir, (&inner.egress, &inner.clock), make)
         })
         .await
     }
@@ -267,7 +268,7 @@ pub async fn opens(
     if rows.is_empty() {
         return Ok(());
     }
-    let root = Root::find(config, data_dir, egress, false)?;
+    let root = Root::find(config, data_dir, (egress, &Clock::System), false)?;
     for (id, wrapped) in rows {
         root.unwrap(id, wrapped).await?;
     }

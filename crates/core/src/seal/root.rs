@@ -1,5 +1,5 @@
-//! The master key: what seals the key-encryption keys. It is in a file or in the environment, never in
-//! the database.
+//! The master key: what seals the key-encryption keys. It is in a file, in the environment, or in a service that
+//! seals for us, never in the database.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::SealConfig;
 use super::envelope::{Context, Key};
+use super::kms::Kms;
 use super::transit::Transit;
+use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::error::{Error, Result};
 use crate::files::DataDir;
@@ -25,6 +27,8 @@ pub enum Root {
     Local(Vec<Key>),
     /// In Vault or OpenBao, which seals and opens for us.
     Transit(Transit),
+    /// In AWS KMS, likewise.
+    Kms(Kms),
 }
 
 impl Root {
@@ -33,7 +37,15 @@ impl Root {
     ///
     /// # Errors
     /// `Unavailable` when there is none, or it cannot be read.
-    pub fn find(config: &SealConfig, data_dir: &Path, egress: &Egress, make: bool) -> Result<Self> {
+    pub fn find(
+        config: &SealConfig,
+        data_dir: &Path,
+        (egress, clock): (&Egress, &Clock),
+        make: bool,
+    ) -> Result<Self> {
+        if !config.kms_key_id.is_empty() {
+            return Ok(Root::Kms(Kms::new(config, egress.clone(), clock.clone())));
+        }
         if !config.transit_address.is_empty() {
             return Ok(Root::Transit(Transit::new(config, egress.clone())));
         }
@@ -66,6 +78,7 @@ impl Root {
                 Ok(format!("local:{}:{sealed}", root.id()))
             }
             Root::Transit(transit) => Ok(format!("transit:{}", transit.wrap(kek.bytes()).await?)),
+            Root::Kms(kms) => Ok(format!("kms:{}", kms.wrap(id, kek.bytes()).await?)),
         }
     }
 
@@ -90,6 +103,9 @@ impl Root {
             (Root::Transit(transit), Some(("transit", sealed))) => {
                 Key::of(&transit.unwrap(sealed).await?).ok_or_else(wrong)
             }
+            (Root::Kms(kms), Some(("kms", sealed))) => {
+                Key::of(&kms.unwrap(id, sealed).await?).ok_or_else(wrong)
+            }
             _ => Err(wrong()),
         }
     }
@@ -101,6 +117,7 @@ impl Root {
                 keys.first().is_some_and(|key| wrapped.starts_with(&format!("local:{}:", key.id())))
             }
             Root::Transit(_) => wrapped.starts_with("transit:"),
+            Root::Kms(_) => wrapped.starts_with("kms:"),
         }
     }
 }

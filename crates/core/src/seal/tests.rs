@@ -7,6 +7,8 @@ use crate::clock::Time;
 use crate::egress::EgressConfig;
 use crate::testing::{TestDb, each_database, sqlite};
 
+mod services;
+
 fn sealer(test: &TestDb, config: SealConfig, folder: &Path) -> Sealer {
     let egress = Egress::new(&EgressConfig::default()).unwrap();
     Sealer::new(test.db.clone(), Clock::manual(Time(1)), egress, config, folder)

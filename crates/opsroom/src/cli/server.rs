@@ -107,6 +107,7 @@ pub fn room_config(data_dir: &Path, config: &Config) -> Result<RoomConfig> {
         detection: config.detection.clone(),
         accounts: config.accounts.clone(),
         oauth: config.oauth.clone(),
+        oidc: config.oidc.clone(),
         audit: config.audit.clone(),
         public_url: public_url(config, config.server.port),
         gateway: config.gateway.clone(),

@@ -56,16 +56,17 @@ pub fn cookie_name(server: &Server) -> &'static str {
     if server.config.public_url.starts_with("https://") { "__Host-opsroom" } else { "opsroom" }
 }
 
-/// Who is logged in by the cookie of a session; `None` without one that goes on.
-pub async fn by_cookie(server: &Server, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>> {
-    let name = cookie_name(server);
+/// The value of a cookie that came and is not empty.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs =
         cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let Some((_, token)) = pairs.find(|(found, _)| *found == name) else { return Ok(None) };
-    if token.is_empty() {
-        return Ok(None);
-    }
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// Who is logged in by the cookie of a session; `None` without one that goes on.
+pub async fn by_cookie(server: &Server, headers: &HeaderMap, peer: &Peer) -> Result<Option<Caller>> {
+    let Some(token) = cookie(headers, cookie_name(server)) else { return Ok(None) };
     let address = peer.address.map(|address| address.ip().to_string());
     match server.room.identity.authenticate(token, Face::Rest, address).await {
         // A key in a cookie is not what a login put there.

@@ -15,6 +15,7 @@ pub mod openapi;
 pub mod pages;
 pub mod raw;
 pub mod rest;
+pub mod sso;
 pub mod webhooks;
 
 use std::sync::{Arc, OnceLock};
@@ -94,6 +95,7 @@ impl Server {
             .merge(console::routes())
             .merge(pages::routes())
             .merge(oauth::routes())
+            .merge(sso::routes())
             .with_state(self.clone());
         self.guarded(router, "there is no such path; /openapi.json lists them")
     }

@@ -296,8 +296,7 @@ async fn token(
     body: Body,
 ) -> Response {
     let answer = async {
-        let given = form(&server, &headers, body).await?;
-        let basic = basic(&headers).map_err(|refused| *refused)?;
+        let (given, basic) = of_client(&server, &headers, body).await?;
         let shown = shown(&given, basic.as_ref()).map_err(|refused| *refused)?;
         server.room.oauth.token(&pages::anonymous(&peer), shown, &given).await.map_err(told)
     };
@@ -311,8 +310,7 @@ async fn revoke(
     body: Body,
 ) -> Response {
     let answer = async {
-        let given = form(&server, &headers, body).await?;
-        let basic = basic(&headers).map_err(|refused| *refused)?;
+        let (given, basic) = of_client(&server, &headers, body).await?;
         let shown = shown(&given, basic.as_ref()).map_err(|refused| *refused)?;
         server.room.oauth.revoke(&pages::anonymous(&peer), shown, &given).await.map_err(told)
     };
@@ -356,8 +354,18 @@ async fn callback(State(server): State<Server>, RawQuery(query): RawQuery) -> Re
     }
 }
 
+/// What a client sends, and who it says it is in a header.
+async fn of_client(
+    server: &Server,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Parameters, Option<(String, String)>), Response> {
+    let given = form(server, headers, body).await?;
+    Ok((given, basic(headers).map_err(|refused| *refused)?))
+}
+
 /// The pairs of a query or a form.
-fn parameters(text: &str) -> Parameters {
+pub(super) fn parameters(text: &str) -> Parameters {
     let url = reqwest::Url::parse(&format!("form:?{}", text.replace('#', "%23")));
     url.map(|url| url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
         .unwrap_or_default()

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use opsroom_capabilities::identity::oauth::model::with_query;
 use opsroom_capabilities::room::Answer;
 use opsroom_core::caller::Face;
 use opsroom_core::{Call, Caller, Error, Kind, Result};
@@ -90,11 +91,20 @@ fn from_here(headers: &HeaderMap) -> bool {
     }
 }
 
-async fn login_page(Query(query): Query<Fields>) -> Response {
-    page("Log in", &login_form(query.get("next").map_or("", String::as_str)))
+async fn login_page(State(server): State<Server>, Query(query): Query<Fields>) -> Response {
+    page("Log in", &login_form(&server, query.get("next").map_or("", String::as_str)))
 }
 
-fn login_form(next: &str) -> String {
+/// The form, and the way to an account elsewhere where there is one.
+pub(super) fn login_form(server: &Server, next: &str) -> String {
+    let elsewhere = server.room.oidc.offered().map_or(String::new(), |name| {
+        let path = with_query("/login/oidc", &[("next", local(next))]);
+        format!("<p><a href=\"{}\">Log in with {}</a></p>", escape(&path), escape(name))
+    });
+    elsewhere + &password_form(next)
+}
+
+fn password_form(next: &str) -> String {
     format!(
         "<form method=\"post\" action=\"/login\"><input type=\"hidden\" name=\"next\" value=\"{}\">\
          <p><label>Name or address <input name=\"username\" required autocomplete=\"username\"></label></p>\
@@ -124,7 +134,7 @@ async fn login(
         input["two_factor_code"] = json!(posted.get("code"));
     }
     match posted.call(&server, "login", input).await {
-        Err(error) => trouble("Log in", &error, &login_form(posted.get("next"))),
+        Err(error) => trouble("Log in", &error, &login_form(&server, posted.get("next"))),
         Ok(answer) => {
             let token = answer["access_token"].as_str().unwrap_or_default();
             let seconds = answer["expires_in"].as_i64().unwrap_or_default();
@@ -136,7 +146,7 @@ async fn login(
 }
 
 /// A path on this server, or the account's page: never a way out (an open redirect).
-fn local(next: &str) -> &str {
+pub(super) fn local(next: &str) -> &str {
     let path = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
     if path && next.is_ascii() { next } else { "/account" }
 }
@@ -288,10 +298,13 @@ async fn account_page(
 
 async fn show_account(server: &Server, caller: Caller, note: &str) -> Response {
     let profile = call(server, caller.clone(), "get_profile", json!({})).await;
-    let sessions = call(server, caller, "list_sessions", json!({})).await;
-    let (profile, sessions) = match (profile, sessions) {
-        (Ok(profile), Ok(sessions)) => (profile, sessions),
-        (Err(error), _) | (_, Err(error)) => return trouble("Your account", &error, ""),
+    let sessions = call(server, caller.clone(), "list_sessions", json!({})).await;
+    let elsewhere = call(server, caller, "list_identities", json!({})).await;
+    let (profile, sessions, elsewhere) = match (profile, sessions, elsewhere) {
+        (Ok(profile), Ok(sessions), Ok(elsewhere)) => (profile, sessions, elsewhere),
+        (Err(error), ..) | (_, Err(error), _) | (_, _, Err(error)) => {
+            return trouble("Your account", &error, "");
+        }
     };
     let text = |value: &Value| escape(value.as_str().unwrap_or_default());
     let mut rows = String::new();
@@ -326,14 +339,34 @@ async fn show_account(server: &Server, caller: Caller, note: &str) -> Response {
     );
     let body = format!(
         "{note}<p>{} ({}), {}</p><h2>Sessions</h2><ul>{rows}</ul><h2>Password</h2>{}<h2>Address</h2>{}<h2>Second factor</h2>\
-         {second}<form method=\"post\" action=\"/logout\"><p><button>Log out</button></p></form>",
+         {second}{}<form method=\"post\" action=\"/logout\"><p><button>Log out</button></p></form>",
         text(&profile["username"]),
         text(&profile["email"]),
         text(&profile["role"]),
         form("change_password", &format!("{password}{new}"), "Change it"),
         form("change_email", &format!("{password}{mail}"), "Verify it"),
+        identities(&elsewhere, password),
     );
     page("Your account", &body)
+}
+
+/// The part about logins elsewhere, where there are any or could be.
+fn identities(elsewhere: &Value, password: &str) -> String {
+    let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+    let rows = elsewhere["items"].as_array().into_iter().flatten().map(|item| {
+        let id = format!("<input type=\"hidden\" name=\"id\" value=\"{}\">", text(&item["id"]));
+        let unlink = form("unlink_identity", &format!("{id}{password}"), "Unlink it");
+        format!("<li>{} at {} {unlink}</li>", text(&item["subject"]), text(&item["issuer"]))
+    });
+    let rows: String = rows.collect();
+    let link = match elsewhere["available"] == true {
+        true => form("link_identity", password, "Link a login elsewhere"),
+        false => String::new(),
+    };
+    if rows.is_empty() && link.is_empty() {
+        return String::new();
+    }
+    format!("<h2>Logins elsewhere</h2><ul>{rows}</ul>{link}")
 }
 
 fn form(operation: &str, inside: &str, button: &str) -> String {
@@ -344,13 +377,15 @@ fn form(operation: &str, inside: &str, button: &str) -> String {
 }
 
 /// The fields that each form of the account's page sends on.
-const ACCOUNT: [(&str, &[&str]); 6] = [
+const ACCOUNT: [(&str, &[&str]); 8] = [
     ("end_session", &["id"]),
     ("change_password", &["password", "new_password"]),
     ("change_email", &["password", "email"]),
     ("enable_two_factor", &["password"]),
     ("confirm_two_factor", &["code"]),
     ("disable_two_factor", &["password"]),
+    ("link_identity", &["password"]),
+    ("unlink_identity", &["id", "password"]),
 ];
 
 async fn account(
@@ -372,6 +407,11 @@ async fn account(
     };
     let input = names.iter().map(|name| ((*name).to_owned(), json!(posted.get(name)))).collect();
     match posted.call(&server, operation, Value::Object(input)).await {
+        // A link, because browsers hold what a form's answer leads to against the policy of its page.
+        Ok(answer) if *operation == "link_identity" => {
+            let url = escape(answer["url"].as_str().unwrap_or_default());
+            page(title, &format!("<p><a href=\"{url}\">Go on to log in there</a></p>"))
+        }
         Ok(answer) => {
             let note = format!("<p role=\"status\">{}</p>", told(&answer));
             // The session that was shown here may be the one that ended.
@@ -441,12 +481,15 @@ pub(super) fn to(path: &str) -> Response {
 }
 
 /// The session's cookie: for this host alone, out of reach of scripts, and not sent by pages elsewhere.
-fn set_cookie(server: &Server, answer: &mut Response, token: &str, seconds: i64) {
-    let name = auth::cookie_name(server);
+pub(super) fn set_cookie(server: &Server, answer: &mut Response, token: &str, seconds: i64) {
+    add_cookie(answer, auth::cookie_name(server), token, seconds);
+}
+
+pub(super) fn add_cookie(answer: &mut Response, name: &str, token: &str, seconds: i64) {
     let secure = if name.starts_with("__Host-") { "; Secure" } else { "" };
     let cookie = format!("{name}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 
@@ -506,6 +549,6 @@ mod tests {
     #[test]
     fn what_came_in_is_text_on_the_page() {
         assert_eq!(escape("\"><script>'&"), "&quot;&gt;&lt;script&gt;&#39;&amp;");
-        assert!(!login_form("\"><script>").contains("<script>"));
+        assert!(!password_form("\"><script>").contains("<script>"));
     }
 }

@@ -159,6 +159,7 @@ pub async fn signup(accounts: Accounts, call: Call, input: Signup) -> Result<Acc
     };
     let made = accounts.insert(&user).await;
     accounts
+        .identity
         .record(&call.caller, "signup", &json!({ "username": username }), made.as_ref().map(|_| ()))
         .await?;
     match made {
@@ -197,7 +198,7 @@ pub async fn set_up(accounts: Accounts, call: Call, input: SetUp) -> Result<User
     accounts.identity.take_setup_token(&mut on, input.token.expose(), &address).await?;
     store::users::insert(&mut on, &user).await?;
     on.commit().await?;
-    accounts.record(&call.caller, "set_up", &json!({ "user_id": user.id }), Ok(())).await?;
+    accounts.identity.record(&call.caller, "set_up", &json!({ "user_id": user.id }), Ok(())).await?;
     accounts.changed().await;
     Ok(user.shown(now))
 }
@@ -284,7 +285,14 @@ pub async fn delete(accounts: Accounts, call: Call, input: DeleteUser) -> Result
 }
 
 impl Accounts {
-    fn new_user(&self, username: String, email: String, role: Role, teams: Vec<String>) -> UserRow {
+    /// The row of a new account, which nothing opens yet.
+    pub(in crate::identity) fn new_user(
+        &self,
+        username: String,
+        email: String,
+        role: Role,
+        teams: Vec<String>,
+    ) -> UserRow {
         UserRow {
             id: new_id(),
             username,
@@ -311,15 +319,20 @@ impl Accounts {
 
     async fn insert(&self, user: &UserRow) -> Result<()> {
         let mut on = self.identity.db.begin().await?;
-        if store::users::count(&mut on).await? >= MOST_USERS.cast_signed() {
+        self.insert_on(&mut on, user).await?;
+        on.commit().await?;
+        self.changed().await;
+        Ok(())
+    }
+
+    /// The same in a transaction of the caller's.
+    pub(in crate::identity) async fn insert_on(&self, on: &mut Transaction, user: &UserRow) -> Result<()> {
+        if store::users::count(on).await? >= MOST_USERS.cast_signed() {
             return Err(Error::busy(format!(
                 "there are {MOST_USERS} accounts, which is the most there may be"
             )));
         }
-        store::users::insert(&mut on, user).await?;
-        on.commit().await?;
-        self.changed().await;
-        Ok(())
+        store::users::insert(on, user).await
     }
 
     async fn user(&self, id: &str) -> Result<UserRow> {
@@ -334,7 +347,7 @@ impl Accounts {
     }
 
     /// Changes a user's row; `visible` says that authentication must hear of it.
-    pub(super) async fn change(
+    pub(in crate::identity) async fn change(
         &self,
         id: &str,
         visible: bool,
@@ -352,7 +365,7 @@ impl Accounts {
     }
 
     /// Ends one session of a user, or all; answers how many.
-    pub(super) async fn end_sessions(&self, user: &str, one: Option<&str>) -> Result<u64> {
+    pub(in crate::identity) async fn end_sessions(&self, user: &str, one: Option<&str>) -> Result<u64> {
         let mut on = self.identity.db.begin().await?;
         let ended = store::sessions::end(&mut on, user, one, None).await?;
         if one.is_none() {
@@ -374,6 +387,7 @@ impl Accounts {
         (user.two_factor, user.recovery, user.deleted_at) = (false, Vec::new(), Some(now));
         store::users::update(&mut on, &user, true).await?;
         store::users::void_tokens(&mut on, id, None).await?;
+        store::identities::remove_of_user(&mut on, id).await?;
         store::sessions::end(&mut on, id, None, None).await?;
         store::oauth::grants::revoke_of_user(&mut on, id, now).await?;
         on.commit().await?;

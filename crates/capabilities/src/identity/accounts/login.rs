@@ -70,11 +70,11 @@ pub(super) async fn login(accounts: Accounts, call: Call, input: Login) -> Resul
     };
     // The name of nobody may be a password that was typed into the wrong field.
     let details = if result.is_ok() { json!({ "username": login }) } else { json!({}) };
-    accounts.record(&who, "login", &details, result.as_ref().map(|_| ())).await?;
+    accounts.identity.record(&who, "login", &details, result.as_ref().map(|_| ())).await?;
     result
 }
 
-fn caller_of_user_id(caller: &Caller, user: &User) -> Caller {
+pub(in crate::identity) fn caller_of_user_id(caller: &Caller, user: &User) -> Caller {
     Caller { subject: format!("user:{}", user.id), name: user.username.clone(), ..caller.clone() }
 }
 
@@ -149,7 +149,6 @@ impl Accounts {
         ))
     }
 
-    /// A new session with a token that nobody has seen (ASVS 7.2.4).
     async fn begin(
         &self,
         caller: &Caller,
@@ -157,30 +156,28 @@ impl Accounts {
         used: Used,
         input: &Login,
     ) -> Result<LoggedIn> {
-        let now = self.identity.clock.now();
         let user = user.ok_or_else(|| Error::internal("a login of nobody"))?;
         let device = input.device.as_deref().unwrap_or_default();
+        self.open_session(caller, &user.id, device, |user| use_up(user, used)).await
+    }
+
+    /// A new session of a user with a token that nobody has seen (ASVS 7.2.4). `admit` looks at their row once
+    /// more, which nobody else changes meanwhile, and may change it.
+    pub(in crate::identity) async fn open_session(
+        &self,
+        caller: &Caller,
+        user: &str,
+        device: &str,
+        admit: impl FnOnce(&mut UserRow) -> Result<()>,
+    ) -> Result<LoggedIn> {
+        let now = self.identity.clock.now();
         let device: String = device.chars().filter(|c| !c.is_control()).take(60).collect();
         let token = new_token(SESSION_PREFIX);
         let seconds = i64::from(self.config.session_hours) * 3600;
         let mut on = self.identity.db.begin().await?;
-        let user = store::users::get_locked(&mut on, &user.id).await?;
+        let user = store::users::get_locked(&mut on, user).await?;
         let mut user = user.ok_or_else(|| Error::unauthenticated("the account is gone"))?;
-        match used {
-            Used::Nothing => {}
-            // Two logins with one code at the same moment: the second finds it used.
-            Used::Step(step) if step <= user.last_step => {
-                return Err(Error::unauthenticated("the code was used already; wait for the next one"));
-            }
-            Used::Step(step) => user.last_step = step,
-            Used::Recovery(hash) => {
-                let before = user.recovery.len();
-                user.recovery.retain(|kept| *kept != hash);
-                if user.recovery.len() == before {
-                    return Err(Error::unauthenticated("the recovery code was used already"));
-                }
-            }
-        }
+        admit(&mut user)?;
         (user.failures, user.locked_until) = (0, None);
         (user.last_login_at, user.last_address) = (Some(now), caller.address.clone());
         store::users::update(&mut on, &user, false).await?;
@@ -210,4 +207,24 @@ impl Accounts {
         Ok(present
             .map(|present| (caller_of_user(&present.user, call.face, call.address.clone()), present.session)))
     }
+}
+
+/// Uses the second factor up, so that it opens no second session.
+fn use_up(user: &mut UserRow, used: Used) -> Result<()> {
+    match used {
+        Used::Nothing => {}
+        // Two logins with one code at the same moment: the second finds it used.
+        Used::Step(step) if step <= user.last_step => {
+            return Err(Error::unauthenticated("the code was used already; wait for the next one"));
+        }
+        Used::Step(step) => user.last_step = step,
+        Used::Recovery(hash) => {
+            let before = user.recovery.len();
+            user.recovery.retain(|kept| *kept != hash);
+            if user.recovery.len() == before {
+                return Err(Error::unauthenticated("the recovery code was used already"));
+            }
+        }
+    }
+    Ok(())
 }

@@ -15,22 +15,21 @@
 
 mod admin;
 pub mod config;
-mod login;
+pub(in crate::identity) mod login;
 pub mod model;
 mod operations;
 mod own;
 mod password;
 pub mod people;
-mod tokens;
+pub(in crate::identity) mod tokens;
 mod totp;
 
 use std::sync::Arc;
 
 use opsroom_core::seal::{Reseal, Sealer};
-use opsroom_core::{Caller, Effect, Error, Operation, Result, Role};
-use serde_json::Value;
+use opsroom_core::{Caller, Error, Operation, Result, Role};
 
-use super::{AuditEntry, Identity, store};
+use super::{Identity, store};
 use crate::notifications::Notifications;
 use config::AccountsConfig;
 use model::UserRow;
@@ -74,6 +73,11 @@ impl Accounts {
         }
     }
 
+    /// Who may come in.
+    pub(in crate::identity) fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
     /// The operations of accounts.
     pub fn operations(&self) -> Vec<Operation> {
         operations::all(self)
@@ -115,7 +119,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `Forbidden` for a caller that is no user: a key, the operator.
-    async fn own(&self, caller: &Caller) -> Result<UserRow> {
+    pub(in crate::identity) async fn own(&self, caller: &Caller) -> Result<UserRow> {
         let id = caller.subject.strip_prefix("user:").ok_or_else(|| {
             Error::forbidden(format!(
                 "{} is a key and has no account; log in with `login` first",
@@ -127,7 +131,11 @@ impl Accounts {
     }
 
     /// The user who calls, who has just given their password again (ASVS 7.5.1).
-    async fn own_with_password(&self, caller: &Caller, password: &opsroom_core::Secret) -> Result<UserRow> {
+    pub(in crate::identity) async fn own_with_password(
+        &self,
+        caller: &Caller,
+        password: &opsroom_core::Secret,
+    ) -> Result<UserRow> {
         let user = self.own(caller).await?;
         if self.hasher.verify(password, user.password.clone(), true).await? {
             return Ok(user);
@@ -136,24 +144,8 @@ impl Accounts {
         Err(Error::forbidden("the current password is wrong"))
     }
 
-    /// Puts on record what an open operation did: the room records the others.
-    async fn record(
-        &self,
-        caller: &Caller,
-        action: &str,
-        details: &Value,
-        result: Result<(), &Error>,
-    ) -> Result<()> {
-        let entry = AuditEntry::action(caller, action, Effect::Write, details);
-        let entry = match result {
-            Ok(()) => entry.ok(),
-            Err(error) => entry.failed(error),
-        };
-        self.identity.audit(entry).await
-    }
-
-    /// Whether somebody can administer: a key or a user.
-    async fn changed(&self) {
+    /// What is kept in memory hears of a change.
+    pub(in crate::identity) async fn changed(&self) {
         if let Err(error) = self.identity.people.refresh().await {
             tracing::warn!(error = error.message, "accounts could not be read after a change");
         }

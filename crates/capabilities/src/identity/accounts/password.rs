@@ -190,6 +190,19 @@ mod tests {
         assert!(!hasher.verify(&password, Some("garbage".to_owned()), false).await.unwrap());
     }
 
+    #[test]
+    fn v6_3_8_timing_a_login_of_nobody_is_as_much_work_as_one_of_somebody() {
+        // What a name that nobody has is held against: a hash that costs the same, and not a short cut.
+        let somebody = hash("correct horse battery").unwrap();
+        let shape = |hash: &str| {
+            let parts: Vec<&str> = hash.split('$').collect();
+            let digest = BASE64_NOPAD.decode(parts[5].as_bytes()).unwrap();
+            (parts[1].to_owned(), parts[3].to_owned(), parts[4].len(), digest.len())
+        };
+        assert_eq!(shape(&NOBODY), shape(&somebody));
+        assert!(!verify("correct horse battery", &NOBODY));
+    }
+
     #[tokio::test]
     async fn a_flood_of_logins_is_told_to_wait_and_somebody_known_is_not() {
         let hasher = Hasher::default();

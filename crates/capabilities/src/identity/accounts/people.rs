@@ -122,6 +122,11 @@ impl People {
         self.users.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// Everybody who may call, by id.
+    pub fn all(&self) -> Arc<HashMap<String, UserRow>> {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes when sessions were last used, as far as the database does not know, and removes old ones.
     pub async fn write_seen(&self) -> Result<()> {
         let used: Vec<(String, Time)> = self

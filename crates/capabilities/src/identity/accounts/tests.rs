@@ -9,7 +9,7 @@ use opsroom_core::lifecycle::Lifecycle;
 use opsroom_core::resolver::Resolver;
 use opsroom_core::testing::{TestDb, each_database, sqlite};
 use opsroom_core::{Call, Clock, Kind, Time};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::room::{Answer, Room, RoomConfig};

@@ -65,10 +65,15 @@ pub async fn request_reset(accounts: Accounts, call: Call, input: RequestPasswor
         // After the answer: making the mail takes longer than making none.
         let (accounts, caller) = (accounts.clone(), call.caller.clone());
         drop(accounts.identity.lifecycle.clone().spawn_work(async move {
-            let kind = if user.password.is_some() { "reset" } else { "invite" };
+            let kind = match user.password {
+                Some(_) => "reset",
+                // Who logs in elsewhere has no password here, and a mailbox is no way around that login.
+                None if store::identities::has_any(&accounts.identity.db, &user.id).await? => return Ok(()),
+                None => "invite",
+            };
             accounts.mail_token(&user, kind, &user.email).await?;
             let details = json!({ "user_id": user.id });
-            accounts.record(&caller, "request_password_reset", &details, Ok(())).await
+            accounts.identity.record(&caller, "request_password_reset", &details, Ok(())).await
         }));
     }
     let message =
@@ -79,7 +84,7 @@ pub async fn request_reset(accounts: Accounts, call: Call, input: RequestPasswor
 pub async fn reset(accounts: Accounts, call: Call, input: ResetPassword) -> Result<Accepted> {
     let result = accounts.try_reset(&input).await;
     let details = result.as_ref().map_or_else(|_| json!({}), |user| json!({ "user_id": user.id }));
-    accounts.record(&call.caller, "reset_password", &details, result.as_ref().map(|_| ())).await?;
+    accounts.identity.record(&call.caller, "reset_password", &details, result.as_ref().map(|_| ())).await?;
     if let Err(error) = &result
         && error.kind == opsroom_core::Kind::Unauthenticated
     {
@@ -93,7 +98,7 @@ pub async fn reset(accounts: Accounts, call: Call, input: ResetPassword) -> Resu
 pub async fn verify(accounts: Accounts, call: Call, input: VerifyEmail) -> Result<Accepted> {
     let result = accounts.try_verify(&input).await;
     let details = result.as_ref().map_or_else(|_| json!({}), |user| json!({ "user_id": user.id }));
-    accounts.record(&call.caller, "verify_email", &details, result.as_ref().map(|_| ())).await?;
+    accounts.identity.record(&call.caller, "verify_email", &details, result.as_ref().map(|_| ())).await?;
     if result.is_err() {
         accounts.identity.throttle.failed(call.caller.address.as_deref(), accounts.identity.clock.now())?;
     }
@@ -189,7 +194,7 @@ impl Accounts {
     }
 
     /// Tells a user what happened to their account (ASVS 6.3.7).
-    pub(super) async fn tell(&self, user: &UserRow, subject: &str, text: &str) -> Result<()> {
+    pub(in crate::identity) async fn tell(&self, user: &UserRow, subject: &str, text: &str) -> Result<()> {
         let text = format!("{text}\n\nIf this was not you, tell your administrator at once.");
         let mail = Mail { to: user.email.clone(), subject: format!("Opsroom: {subject}"), text };
         self.notifications.mail(&self.sealer, mail).await

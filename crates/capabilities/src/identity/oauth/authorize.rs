@@ -215,7 +215,7 @@ impl OAuth {
             "client_id": asked.client_id, "client_name": asked.client_name, "scopes": asked.scopes,
             "resource": asked.resource, "redirect_uri": asked.redirect_uri.split('?').next(),
         });
-        self.record(caller, "authorize_agent", &details, Ok(())).await?;
+        self.identity.record(caller, "authorize_agent", &details, Ok(())).await?;
         let mut pairs = vec![("code", code.as_str())];
         pairs.extend(asked.state.as_deref().map(|state| ("state", state)));
         pairs.push(("iss", &self.issuer));

@@ -224,7 +224,7 @@ impl OAuth {
         };
         let details = json!({ "client_id": client.id, "client_name": client.name, "redirect_uris": client.redirect_uris });
         let made = self.keep(client).await;
-        self.record(caller, "register_oauth_client", &details, made.as_ref().map(|_| ())).await?;
+        self.identity.record(caller, "register_oauth_client", &details, made.as_ref().map(|_| ())).await?;
         let (client, secret) = made?;
         let mut grants = vec!["authorization_code"];
         if client.refreshes {

@@ -121,6 +121,13 @@ impl Agents {
         grant.filter(|grant| self.clock.now() < grant.expires_at)
     }
 
+    /// Every grant that goes on.
+    pub fn all(&self) -> Vec<Arc<Grant>> {
+        let now = self.clock.now();
+        let grants = self.grants.read().unwrap_or_else(PoisonError::into_inner).clone();
+        grants.values().filter(|grant| now < grant.expires_at).cloned().collect()
+    }
+
     /// Removes what is over.
     pub async fn remove_old(&self) -> Result<()> {
         let now = self.clock.now();

@@ -31,12 +31,12 @@ use std::sync::{Arc, Mutex};
 
 use opsroom_core::caller::Face;
 use opsroom_core::egress::Egress;
-use opsroom_core::{Caller, Effect, Error, Operation, Result, Time};
+use opsroom_core::{Caller, Error, Operation, Result, Time};
 use serde_json::{Value, json};
 
 use super::accounts::model::UserRow;
 use super::throttle::Throttle;
-use super::{AuditEntry, Identity, store};
+use super::{Identity, store};
 use config::OAuthConfig;
 use model::{Client, Grant};
 
@@ -185,22 +185,6 @@ impl OAuth {
     fn bases(&self) -> Vec<String> {
         let issuer = reqwest::Url::parse(&self.issuer).map(|url| url.origin().ascii_serialization());
         issuer.into_iter().chain(self.aliases.iter().cloned()).collect()
-    }
-
-    /// Puts on record what is no operation. `details` has no secrets.
-    async fn record(
-        &self,
-        caller: &Caller,
-        action: &str,
-        details: &Value,
-        result: Result<(), &Error>,
-    ) -> Result<()> {
-        let entry = AuditEntry::action(caller, action, Effect::Write, details);
-        let entry = match result {
-            Ok(()) => entry.ok(),
-            Err(error) => entry.failed(error),
-        };
-        self.identity.audit(entry).await
     }
 }
 

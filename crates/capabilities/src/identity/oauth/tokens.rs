@@ -97,7 +97,7 @@ impl OAuth {
         on.commit().await?;
         self.identity.agents.changed().await;
         let details = json!({ "grant_id": grant.id, "client_id": grant.client_id, "scopes": grant.scopes });
-        self.record(&self.acting(caller, &grant), "begin_grant", &details, Ok(())).await?;
+        self.identity.record(&self.acting(caller, &grant), "begin_grant", &details, Ok(())).await?;
         Ok(answer)
     }
 
@@ -199,7 +199,7 @@ impl OAuth {
         self.identity.agents.changed().await;
         if ended {
             let details = json!({ "grant_id": grant.id, "client_id": grant.client_id });
-            self.record(caller, "end_grant", &details, Ok(())).await?;
+            self.identity.record(caller, "end_grant", &details, Ok(())).await?;
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl OAuth {
             if ended {
                 tracing::warn!(grant, address = caller.address, "{how}: the grant ends");
                 let error = Error::forbidden(format!("{how}: the grant ends"));
-                self.record(caller, "end_grant", &json!({ "grant_id": grant }), Err(&error)).await?;
+                self.identity.record(caller, "end_grant", &json!({ "grant_id": grant }), Err(&error)).await?;
             }
         }
         self.wrong(caller)

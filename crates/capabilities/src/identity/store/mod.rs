@@ -4,6 +4,8 @@
 
 pub mod audit;
 pub mod calls;
+pub mod clouds;
+pub mod identities;
 pub mod keys;
 pub mod oauth;
 pub mod sessions;
@@ -15,12 +17,14 @@ use opsroom_core::db::{Db, Dialect, Migration, Step, Transaction};
 use sea_query::{ColumnDef, Expr, ExprTrait, Iden, Index, IntoIden, Query, Table, TableCreateStatement};
 
 /// This folder's tables, oldest change first.
-pub const MIGRATIONS: [Migration; 5] = [
+pub const MIGRATIONS: [Migration; 7] = [
     Migration { version: 1, name: "keys, audit and calls", steps: first },
     Migration { version: 2, name: "users and sessions", steps: accounts },
     Migration { version: 3, name: "what was begun, and what went", steps: audit::later_tables },
     Migration { version: 4, name: "how far the audit trail was sent", steps: audit::sink_table },
     Migration { version: 5, name: "oauth", steps: oauth::tables },
+    Migration { version: 6, name: "logins elsewhere", steps: identities::tables },
+    Migration { version: 7, name: "cloud accounts", steps: clouds::tables },
 ];
 
 #[derive(Clone, Copy, Iden)]

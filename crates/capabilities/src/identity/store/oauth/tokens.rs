@@ -1,4 +1,5 @@
-//! Rows of what is short-lived: tickets of the consent page, codes, access and refresh tokens.
+//! Rows of what is short-lived: tickets of the consent page, codes, access and refresh tokens, and what a login
+//! elsewhere needs once.
 
 use opsroom_core::db::{Db, Transaction};
 use opsroom_core::{Error, Result, Time};
@@ -17,6 +18,10 @@ pub enum Kind {
     Access,
     /// The client fetches its next tokens.
     Refresh,
+    /// A login that came back from the provider of single sign-on, remembered so that it does not come twice.
+    Login,
+    /// Whoever holds it and the user's session links a login elsewhere.
+    Link,
 }
 
 impl Kind {
@@ -26,6 +31,8 @@ impl Kind {
             Kind::Code => "code",
             Kind::Access => "access",
             Kind::Refresh => "refresh",
+            Kind::Login => "login",
+            Kind::Link => "link",
         }
     }
 }
