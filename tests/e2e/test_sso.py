@@ -2,7 +2,6 @@
 provider that is mixed up, replayed or forged opens nothing."""
 
 import http.cookiejar
-import json
 import re
 import subprocess
 import unittest
@@ -19,8 +18,8 @@ SECRET = "what-the-client-shows-0123456789"
 class Provider:
     """The provider, on a port of its own."""
 
-    def __init__(self, callback):
-        command = [NODE, "fixtures/provider.mjs", PEERS, callback, SECRET]
+    def __init__(self):
+        command = [NODE, "fixtures/provider.mjs", PEERS, SECRET]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:"), self.url
@@ -79,8 +78,8 @@ class Person:
             status, onwards = self.go(target)
             if status == 200:
                 form = re.search(r'<form[^>]*action="([^"]+)"', self.page).group(1)
-                fields = dict(re.findall(r'name="prompt" value="([^"]+)"', self.page) and [("prompt", re.search(r'name="prompt" value="([^"]+)"', self.page).group(1))])
-                status, onwards = self.go(urllib.parse.urljoin(target, form), {**fields, "login": self.name, "password": "any"})
+                prompt = re.search(r'name="prompt" value="([^"]+)"', self.page).group(1)
+                status, onwards = self.go(form, {"prompt": prompt, "login": self.name, "password": "any"})
             assert onwards, (status, target, self.page)
             target = onwards
         raise AssertionError(f"the way goes on and on: {target}")
@@ -100,14 +99,8 @@ class SingleSignOn(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.room = Room()
-        # The port has to be known before the provider is, and the provider before the server starts.
-        probe = __import__("socket").socket()
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        cls.provider = Provider(f"http://127.0.0.1:{port}/login/oidc/callback")
+        cls.provider = Provider()
         cls.addClassCleanup(cls.provider.close)
-        cls.room.arguments = ("--port", str(port))
         cls.room.environment = {
             "OPSROOM__OIDC__ISSUER": cls.provider.url,
             "OPSROOM__OIDC__NAME": "Example",
@@ -121,6 +114,7 @@ class SingleSignOn(unittest.TestCase):
         }
         cls.room.secrets.add(SECRET)
         cls.enterClassContext(cls.room)
+        cls.provider.set(callback=f"{cls.room.url}/login/oidc/callback")
 
     def setUp(self):
         self.provider.set(forgery="", groups='["ops"]')
@@ -155,6 +149,8 @@ class SingleSignOn(unittest.TestCase):
         self.refused(self.person("ada"), "none of your groups", status=403)
         self.assertEqual(self.room.request("GET", "/auth/profile", key=again.session())[0], 401, "what was open has ended")
         self.room.nowhere()
+        # It was started again, on another port.
+        self.provider.set(callback=f"{self.room.url}/login/oidc/callback")
 
     def test_open_redirect(self):
         for number, out in enumerate(("//evil.example", "https://evil.example", "/\\evil.example")):
