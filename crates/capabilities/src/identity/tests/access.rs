@@ -131,7 +131,7 @@ async fn the_trail_is_exported_whole_and_a_formula_in_it_is_text() {
     for room in rooms().await {
         let folder = room.test.folder.path().join("files");
         set_mode_of_new(&folder, 0o700);
-        let identity = room.identity.clone().with_files(Roots::new(&[folder.clone()]).unwrap());
+        let identity = room.identity.clone().with_files(Roots::new(std::slice::from_ref(&folder)).unwrap());
         let hostile = Caller { name: "=HYPERLINK(\"http://evil.example\")".to_owned(), ..operator() };
         for n in 0..3 {
             let entry = AuditEntry::action(&hostile, "test", Effect::Write, &json!({ "n": n }));
