@@ -1,13 +1,14 @@
 //! Segments of log lines: how fast lines become one, how small they get, and how fast they are searched,
 //! beside `zstd -3`, ripgrep where it is installed, and ClickHouse (chdb) on the same lines.
 //!
-//! `logs [MEGABYTES] [LOGHUB_FOLDER] [--no-peers]`. Lines are those of the ten systems of loghub 2k without their
+//! `logs [MEGABYTES] [LOGHUB_FOLDER] [--no-peers] [--times N]`. With `--times` the lines are drawn once and searched
+//! so many times over: as separate segments, and as a file that has them so often. Lines are those of the ten systems of loghub 2k without their
 //! times and with every word that has a digit drawn anew, behind a time that goes on, a host and a process.
 //! Times of packing are processor time of one core.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -42,7 +43,12 @@ const BATCH: usize = 1 << 20;
 
 /// Runs the benchmark.
 pub fn run(arguments: &[String]) -> Result<(), String> {
-    let mut plain = arguments.iter().filter(|argument| !argument.starts_with("--"));
+    let many = arguments.iter().position(|argument| argument == "--times").map(|at| at + 1);
+    let times = many.and_then(|at| arguments.get(at)).map_or(Ok(1), |text| text.parse());
+    let times: usize = times.map_err(|e| format!("--times: {e}"))?;
+    let plain =
+        arguments.iter().enumerate().filter(|(at, _)| Some(*at) != many).map(|(_, argument)| argument);
+    let mut plain = plain.filter(|argument| !argument.starts_with("--"));
     let megabytes: usize = plain.next().map_or(Ok(512), |text| text.parse()).map_err(|e| format!("{e}"))?;
     let folder = plain.next().map_or("data/logs/loghub_2k", String::as_str);
     let systems = corpus::load(Path::new(folder))?;
@@ -52,7 +58,7 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
         .map(|(head, message)| [head.as_slice(), message].concat())
         .collect();
     let raw_file = std::env::temp_dir().join(format!("opsroom-bench-{}.log", std::process::id()));
-    let bench = Bench { lines, megabytes, raw_file };
+    let bench = Bench { lines, megabytes, times, raw_file };
     let outcome = bench.run(!arguments.iter().any(|argument| argument == "--no-peers"));
     std::fs::remove_file(&bench.raw_file).map_err(|e| e.to_string())?;
     outcome
@@ -61,6 +67,8 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
 struct Bench {
     lines: Vec<Vec<u8>>,
     megabytes: usize,
+    /// How many times over the lines are searched.
+    times: usize,
     /// Where the lines lie as text, for those who search them so.
     raw_file: PathBuf,
 }
@@ -108,6 +116,12 @@ impl Bench {
             cost.raw as f64 / cost.rows as f64 / chance,
             cost.packed as f64 / cost.rows as f64
         );
+        println!(
+            "searched {} times over: {:.0} MB in {} segments",
+            self.times,
+            mb * self.times as f64,
+            segments.len()
+        );
         self.search(&segments, &tokens)?;
         if peers { self.chdb(&tokens) } else { Ok(()) }
     }
@@ -123,7 +137,7 @@ impl Bench {
         while cost.raw < all {
             let bytes = SEGMENT.min(all - cost.raw).max(BATCH);
             // Each token comes as often as it should, spread over everything.
-            let until = (cost.raw + bytes).min(all) * TOKENS.0 * TOKENS.1 / all;
+            let until = (cost.raw + bytes).min(all) * TOKENS.0 * (TOKENS.1 / self.times).max(1) / all;
             let due: Vec<&str> = (planted..until).map(|at| tokens[at % TOKENS.0].as_str()).collect();
             planted = until;
             let text = made(&self.lines, dice, &mut time, bytes, &due);
@@ -151,36 +165,44 @@ impl Bench {
                 packed = encode(&rows, &[Labels::new()], name).unwrap_or_default();
             });
             cost.packed += packed.len();
-            segments.push(Segment::open(Arc::new(packed)).map_err(|e| e.to_string())?);
+            for _ in 0..self.times {
+                segments.push(Segment::open(Arc::new(packed.clone())).map_err(|e| e.to_string())?);
+            }
         }
         raw_out.flush().map_err(io)?;
+        let mut raw_out = raw_out.into_inner().map_err(|e| e.to_string())?;
+        for _ in 1..self.times {
+            let mut drawn = File::open(&self.raw_file).map_err(io)?.take(cost.raw as u64);
+            std::io::copy(&mut drawn, &mut raw_out).map_err(io)?;
+        }
         Ok((segments, cost))
     }
 
     fn search(&self, segments: &[Segment], tokens: &[String]) -> Result<(), String> {
-        let found: Vec<(usize, f64)> =
+        let found: Vec<Found> =
             tokens.iter().map(|token| timed(segments, &Test::Text(token.clone().into_bytes()))).collect();
-        let hits: Vec<usize> = found.iter().map(|(count, _)| *count).collect();
-        println!("{} tokens, {hits:?} hits: median {:.1} ms", tokens.len(), median(&found));
-        let others: Option<Vec<(usize, f64)>> =
-            tokens.iter().map(|token| self.ripgrep(&["-c", "-F", token])).collect();
+        let hits: Vec<usize> = found.iter().map(|found| found.count).collect();
+        println!("{} tokens, {hits:?} hits: median {}", tokens.len(), median(found));
+        // Over a large file ripgrep's times differ little from token to token.
+        let few = if self.times > 1 { 3 } else { tokens.len() };
+        let others: Option<Vec<Found>> =
+            tokens.iter().take(few).map(|token| self.ripgrep(&["-c", "-F", token])).collect();
         match others {
-            Some(found) => println!("  ripgrep: median {:.1} ms", median(&found)),
+            Some(found) => println!("  ripgrep, {few} of them: median {}", median(found)),
             None => println!("  ripgrep is not installed"),
         }
         for text in REGEXES {
-            let test = Test::Matches(Pattern::new(text)?);
-            let (count, millis) = timed(segments, &test);
-            println!("/{text}/: {count} lines in {millis:.1} ms");
-            if let Some((count, millis)) = self.ripgrep(&["-c", "--no-unicode", text]) {
-                println!("  ripgrep: {count} lines in {millis:.1} ms");
+            let found = timed(segments, &Test::Matches(Pattern::new(text)?));
+            println!("/{text}/: {} lines in {found}", found.count);
+            if let Some(found) = self.ripgrep(&["-c", "--no-unicode", text]) {
+                println!("  ripgrep: {} lines in {found}", found.count);
             }
         }
         Ok(())
     }
 
     /// How many lines ripgrep finds in the raw file, and how long it takes; nothing where there is none.
-    fn ripgrep(&self, arguments: &[&str]) -> Option<(usize, f64)> {
+    fn ripgrep(&self, arguments: &[&str]) -> Option<Found> {
         let search = || Command::new("rg").args(arguments).arg(&self.raw_file).output();
         search().ok()?;
         Some(best(|| {
@@ -233,36 +255,59 @@ fn write_ahead(file: &mut File, batch: &[u8]) -> std::io::Result<()> {
     file.sync_data()
 }
 
-fn median(found: &[(usize, f64)]) -> f64 {
-    let mut times: Vec<f64> = found.iter().map(|(_, millis)| *millis).collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or_default()
+/// What a search found, and its milliseconds: as they passed in the best try, and of processors in all tries.
+#[derive(Clone, Copy)]
+struct Found {
+    count: usize,
+    passed: f64,
+    processor: f64,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} ms, {:.0} ms of processors", self.passed, self.processor)
+    }
+}
+
+fn median(mut found: Vec<Found>) -> Found {
+    found.sort_by(|a, b| a.passed.total_cmp(&b.passed));
+    found[found.len() / 2]
+}
+
+/// Milliseconds of processors that this process and the children that ended have taken.
+fn spent() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+    // After the name: user and system, then those of children, in hundredths of a second.
+    fields.skip(11).take(4).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10.0
 }
 
 /// How often each search is tried: the best try counts, as others use the machine too.
 const TRIES: usize = 7;
 /// After so long a search is not tried again, which bounds what a large file costs.
-const ENOUGH: Duration = Duration::from_secs(8);
+const ENOUGH: Duration = Duration::from_secs(4);
 
-/// How many rows meet a condition, and the milliseconds of the best try.
-fn timed(segments: &[Segment], test: &Test) -> (usize, f64) {
+/// How many rows meet a condition.
+fn timed(segments: &[Segment], test: &Test) -> Found {
     let find = || -> usize {
         segments.par_iter().map(|s| s.find(test, i64::MIN..i64::MAX).map_or(0, |hits| hits.count())).sum()
     };
     best(find)
 }
 
-fn best(find: impl Fn() -> usize) -> (usize, f64) {
-    let (mut count, mut millis, begun) = (0, f64::INFINITY, Instant::now());
-    for _ in 0..TRIES {
+fn best(find: impl Fn() -> usize) -> Found {
+    let (begun, before) = (Instant::now(), spent());
+    let mut found = Found { count: 0, passed: f64::INFINITY, processor: 0.0 };
+    for tried in 1..=TRIES {
         let start = Instant::now();
-        count = find();
-        millis = millis.min(start.elapsed().as_secs_f64() * 1e3);
+        found.count = find();
+        found.passed = found.passed.min(start.elapsed().as_secs_f64() * 1e3);
+        found.processor = (spent() - before) / tried as f64;
         if begun.elapsed() > ENOUGH {
             break;
         }
     }
-    (count, millis)
+    found
 }
 
 /// A number that no line has but those that it is planted into.

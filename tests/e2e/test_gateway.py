@@ -227,6 +227,11 @@ class Eras(Gateway):
         _, begun = self.modern_call("tools/call", call, **knows)
         task = begun["result"]
         self.assertEqual((task["resultType"], "result" in task), ("task", False), begun)
+        # What mostly answers at once is answered, and not put off.
+        _, found = self.modern_call("tools/call", {"name": "search_logs", "arguments": {"query": "nothing"}}, **knows)
+        self.assertEqual((found["result"]["resultType"], found["result"]["structuredContent"]["count"]), ("complete", 0), found)
+        later = {"name": "search_logs", "arguments": {"query": "nothing", "background": True}}
+        self.assertIn("job_id", json.dumps(self.modern_call("tools/call", later, **knows)[1]["result"]["structuredContent"]))
         named = {"Mcp-Name": task["taskId"]}
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

@@ -110,6 +110,9 @@ pub struct Operation {
     pub role: Role,
     /// Whether it runs as a job, and accepts `background: true`.
     pub long: bool,
+    /// Whether it mostly answers at once all the same: nobody gets a job in the place of its answer who did
+    /// not ask for one.
+    pub prompt: bool,
     /// Whether calling it twice with the same input does no more than calling it once.
     pub idempotent: bool,
     /// Whether it may be called by somebody who has no key.
@@ -180,6 +183,7 @@ impl Operation {
                 Effect::Reveal | Effect::Destroy => Role::Administrator,
             },
             long: false,
+            prompt: false,
             idempotent: effect == Effect::Read,
             open: false,
             detail_errors: false,
@@ -277,6 +281,13 @@ impl Operation {
     /// Makes it a job: it can be watched, cancelled, and asked for with `background: true`.
     pub fn long(mut self) -> Self {
         self.long = true;
+        self
+    }
+
+    /// Says of a job that it mostly answers at once: whoever does not ask for the background waits for it,
+    /// even who would take a job in the place of a late answer.
+    pub fn prompt(mut self) -> Self {
+        self.prompt = true;
         self
     }
 

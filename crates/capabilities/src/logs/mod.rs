@@ -224,8 +224,12 @@ impl Logs {
                 self,
                 ingest::ingest_logs,
             ),
-            Operation::new(name, "search_logs", read, "POST /logs/search", self, search::search_logs).long(),
-            Operation::new(name, "count_logs", read, "POST /logs/count", self, search::count_logs).long(),
+            Operation::new(name, "search_logs", read, "POST /logs/search", self, search::search_logs)
+                .long()
+                .prompt(),
+            Operation::new(name, "count_logs", read, "POST /logs/count", self, search::count_logs)
+                .long()
+                .prompt(),
             Operation::new(
                 name,
                 "add_log_source",

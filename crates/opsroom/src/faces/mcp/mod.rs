@@ -105,7 +105,8 @@ impl BuiltIn for HouseTools {
                 .map_err(|error| Error::invalid(format!("the arguments cannot be used: {error}")))?;
             // Who chooses to wait, or not to, gets what they choose.
             let long = room.operation(&call.tool).is_some_and(|operation| operation.long);
-            let as_task = call.task && long && input.get("background").is_none();
+            let prompt = room.operation(&call.tool).is_some_and(|operation| operation.prompt);
+            let as_task = call.task && long && !prompt && input.get("background").is_none();
             if let (true, Some(fields)) = (as_task, input.as_object_mut()) {
                 fields.insert("background".to_owned(), json!(true));
             }
