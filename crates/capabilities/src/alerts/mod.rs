@@ -19,7 +19,7 @@ mod evidence;
 mod import;
 mod inbox;
 pub mod links;
-mod matchers;
+pub mod matchers;
 mod model;
 mod oncall;
 mod operations;

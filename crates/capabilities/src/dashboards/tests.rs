@@ -92,7 +92,10 @@ async fn sources_and_captures_are_a_teams_own_on_each_database() {
             ids(store.captures(teams, Some("prod"), None, 9).await.unwrap()),
             [second.clone(), first.clone()]
         );
-        assert_eq!(ids(store.captures(teams, None, Some(&second), 9).await.unwrap()), std::slice::from_ref(&first));
+        assert_eq!(
+            ids(store.captures(teams, None, Some(&second), 9).await.unwrap()),
+            std::slice::from_ref(&first)
+        );
         assert_eq!(store.newest("default", "x").await.unwrap().unwrap().id, second);
         assert!(store.captures(&other.caller.teams, None, None, 9).await.unwrap().is_empty());
         assert_eq!(
