@@ -75,7 +75,7 @@ CHARTS = (
 PAGES = {
     "/charts": CHARTS,
     "/plain": "<title>Plain</title><body style='margin:0;background:#3060c0'><h1>hello</h1>",
-    "/login": "<title>Log in</title><form method=post action=/login><input name=user><input name=password type=password></form>",
+    "/login": "<title>Log in</title><form method=post action=/login><input name=user><input name=password type=password><button>Log in</button></form>",
     "/never": "<canvas id=c width=400 height=300></canvas><script>const g = c.getContext('2d');"
     "setInterval(() => { g.fillStyle = `hsl(${Math.random() * 360} 80% 50%)`; g.fillRect(0, 0, 400, 300); }, 30)</script>",
     "/slow-answer": "<p>waits</p><script>fetch('/hangs')</script>",

@@ -54,7 +54,8 @@ class Dashboards(unittest.TestCase):
         cls.site = Site()
         cls.addClassCleanup(cls.site.stop)
         cls.room = Room(environment=SECRETS)
-        config(cls.room, SETTINGS)
+        rule = f"  on_alert:\n  - matchers: ['alertname=\"Late\"']\n    capture: {{url: '{cls.site.url}/plain?alert', width: 200, height: 100}}\n"
+        config(cls.room, SETTINGS + rule + "alerts: {routing: {channel: none}}\n")
         cls.room.__enter__()
         cls.addClassCleanup(cls.room.__exit__)
         cls.key = cls.room.key()
@@ -189,7 +190,7 @@ class Dashboards(unittest.TestCase):
         self.assertIn("answers 404", self.capture(404, url=page("/nothing"))["message"])
         self.assertIn("cannot be reached", self.capture(503, url="http://127.0.0.1:9/".replace(":9/", ":4/"))["message"])
         flood = self.capture(url=page("/endless"), settle_seconds=5)
-        self.assertTrue(any("/flood" in failure for failure in flood["failures"]), flood)
+        self.assertTrue(any("traffic_mib" in failure for failure in flood["failures"]), flood)
         # After all of it, an honest page is captured as ever.
         self.final(self.picture(self.capture(url=page("/charts"))))
 
@@ -228,15 +229,16 @@ class Dashboards(unittest.TestCase):
         scrape = "scrape_configs: [{job_name: self, scrape_interval: 1s, static_configs: [{targets: ['127.0.0.1:%d']}]}]\n"
         url, service = prometheus(folder, "global: {scrape_interval: 1s}\n" + scrape % port)
         self.addCleanup(service.stop)
-        until(lambda: json.load(urllib.request.urlopen(url + "/api/v1/query?query=" + urllib.parse.quote("count_over_time(up[1m]) > 3")))["data"]["result"])
-        shot = self.capture(url=f"{url}/graph?g0.expr=up&g0.tab=0&g0.range_input=1m", full_page=True)
+        until(lambda: json.load(urllib.request.urlopen(url + "/api/v1/query?query=" + urllib.parse.quote("count_over_time(up[1m]) > 8")))["data"]["result"])
+        expression = urllib.parse.quote("count_over_time(up[1m])")
+        shot = self.capture(url=f"{url}/graph?g0.expr={expression}&g0.tab=0&g0.range_input=1m", full_page=True)
         width, height, at = pixels(png := self.picture(shot))
         self.keep("prometheus.png", png)
         self.assertTrue(shot["complete"], shot)
         self.assertIn("Prometheus", shot["title"])
-        # A line of a colour was drawn in the lower half, where the graph is.
-        coloured = sum(max(at(x, y)) - min(at(x, y)) > 60 for y in range(350, height - 10) for x in range(0, width, 2))
-        self.assertGreater(coloured, 100)
+        # The line is red, and above the box that names it.
+        red = sum(at(x, y)[0] - at(x, y)[1] > 80 for y in range(350, min(height, 730)) for x in range(90, width - 70))
+        self.assertGreater(red, 50)
 
     @staticmethod
     def keep(name, png):
@@ -307,6 +309,19 @@ class Dashboards(unittest.TestCase):
         taken = lambda: [it for it in self.room.request("GET", "/captures?limit=200", key=self.key)[1]["items"] if it["url"].endswith("?scheduled")]
         until(taken)
         self.room.request("DELETE", f"/schedules/{made['id']}", key=self.key)
+
+    def test_an_alert_gets_a_picture_of_its_dashboard(self):
+        _, made = self.room.request("POST", "/receivers", {"name": "am", "sender": "alertmanager"}, key=self.key)
+        self.room.secrets.add(made["secret"])
+        alert = {"status": "firing", "labels": {"alertname": "Late"}, "startsAt": "2026-01-05T10:00:00Z"}
+        body = {"version": "4", "status": "firing", "alerts": [alert]}
+        self.assertEqual(self.room.request("POST", "/webhooks/am", body, key=made["secret"])[0], 200)
+        taken = lambda: [it for it in self.room.request("GET", "/captures?limit=200", key=self.key)[1]["items"] if it["alert"]]
+        (capture,) = until(taken)
+        told = lambda: self.room.request("GET", f"/alerts/{capture['alert']}/explanation", key=self.key)[1]["history"]
+        lines = until(lambda: [line["words"] for line in told() if line["what"] == "captured"])
+        self.assertEqual(lines, [f"the picture is {capture['picture']}"])
+        self.assertEqual(pixels(self.picture(capture))[2](190, 90), (0x30, 0x60, 0xC0))
 
     def test_a_room_without_work_has_no_browser(self):
         self.capture(url=f"{self.site.url}/plain")

@@ -153,7 +153,14 @@ impl Dashboards {
         let browser = inner.chromium.browser().await?;
         let proxy = Proxy::start(&inner.lifecycle, &inner.egress, inner.config.traffic_mib << 20).await?;
         call.progress.report(None, "waits for the page to be done");
-        let taken = page::take(&browser, &proxy, &shot).await?;
+        let mut taken = page::take(&browser, &proxy, &shot).await?;
+        if proxy.is_spent() {
+            let most = inner.config.traffic_mib;
+            let cut = format!(
+                "the page loads more than `dashboards.traffic_mib` ({most} MiB); the rest was cut off"
+            );
+            taken.failures.push(cut);
+        }
         let refused = proxy.refused().into_iter().map(|it| match it.forbidden {
             true => format!("{} (kept from it)", it.place),
             false => format!("{} (no answer)", it.place),
@@ -280,6 +287,12 @@ fn check(input: &CaptureDashboard) -> Result<()> {
     if of_grafana && input.dashboard_uid.is_none() {
         return Err(Error::invalid(
             "from, to and vars are Grafana's: give `dashboard_uid`, or write them into `url`",
+        ));
+    }
+    let pixels = f64::from(input.width) * f64::from(input.height) * input.scale * input.scale;
+    if pixels > page::MOST_PIXELS {
+        return Err(Error::invalid(
+            "width, height and scale: the picture would have more than 24 million pixels",
         ));
     }
     if input.full_page && input.element.is_some() {

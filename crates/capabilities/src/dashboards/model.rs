@@ -74,6 +74,7 @@ pub struct Login {
     /// `bearer`, `basic`, `header`, `cookie` or `form`.
     pub kind: LoginKind,
     /// The secret, as a reference such as `secret://opsroom/grafana#token`; never the value itself.
+    #[schemars(extend("x-secret-reference" = true))]
     pub secret: String,
     /// The user, for `basic` and `form`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

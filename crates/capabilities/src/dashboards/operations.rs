@@ -71,7 +71,7 @@ pub struct CaptureDashboard {
     #[serde(default = "one")]
     #[schemars(range(min = 0.5, max = 3.0))]
     pub scale: f64,
-    /// The whole height of the page, up to 16384 pixels.
+    /// The whole height of the page, up to 16384 pixels of height and 24 million in all.
     #[serde(default)]
     pub full_page: bool,
     /// One element alone: the first that this CSS selector matches.

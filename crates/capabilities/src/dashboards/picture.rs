@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The most bytes that a picture takes unpacked.
-const MOST_PIXELS: usize = 512 << 20;
+const MOST_BYTES: usize = 100 << 20;
 /// By how much a channel must differ: edges of letters are drawn a little differently now and then.
 const TOLERANCE: u8 = 8;
 
@@ -48,9 +48,9 @@ impl Pixels {
 pub fn unpack(bytes: &[u8]) -> Result<Pixels> {
     let wrong =
         |error: png::DecodingError| Error::invalid("the picture is no PNG that can be read").because(error);
-    let limits = png::Limits { bytes: MOST_PIXELS };
+    let limits = png::Limits { bytes: MOST_BYTES };
     let mut reader = png::Decoder::new_with_limits(Cursor::new(bytes), limits).read_info().map_err(wrong)?;
-    let size = reader.output_buffer_size().filter(|size| *size <= MOST_PIXELS);
+    let size = reader.output_buffer_size().filter(|size| *size <= MOST_BYTES);
     let mut data = vec![0; size.ok_or_else(|| Error::invalid("the picture is too large"))?];
     let frame = reader.next_frame(&mut data).map_err(wrong)?;
     data.truncate(frame.buffer_size());

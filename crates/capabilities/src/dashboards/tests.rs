@@ -163,6 +163,11 @@ async fn what_cannot_be_captured_is_said_before_anything_is_started() {
         (json!({ "source": "pages", "url": "https://evil.example/" }), Kind::Invalid, "pages"),
         (json!({ "source": "pages", "url": "//evil.example/" }), Kind::Unavailable, "browser"),
         (json!({ "source": "pages", "via": "grafana" }), Kind::Invalid, "via"),
+        (
+            json!({ "url": "https://example.com", "width": 4096, "height": 4096, "scale": 2 }),
+            Kind::Invalid,
+            "24 million",
+        ),
         (json!({ "source": "pages", "full_page": true, "element": "h1" }), Kind::Invalid, "full_page"),
         (json!({ "url": "https://example.com" }), Kind::Unavailable, "dashboards.chromium"),
     ] {

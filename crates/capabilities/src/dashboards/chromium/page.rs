@@ -27,6 +27,8 @@ const BETWEEN: Duration = Duration::from_millis(80);
 const APART: Duration = Duration::from_millis(220);
 /// The most pixels of a side.
 const LONGEST_SIDE: f64 = 16_384.0;
+/// The most pixels of a picture: what it takes unpacked is bounded by it.
+pub const MOST_PIXELS: f64 = 24e6;
 /// What watches the page from within.
 const WATCHER: &str = include_str!("watch.js");
 
@@ -241,7 +243,7 @@ impl Tab {
             // What lies further down may be loaded only when it can be seen.
             for _ in 0..3 {
                 let size = self.look(&json!({ "size": true })).await?;
-                let height = size.height.min(LONGEST_SIDE / shot.scale).max(shot.height.into()) as u32;
+                let height = size.height.min(longest(shot, shot.width.into())).max(shot.height.into()) as u32;
                 if settled.height == height {
                     break;
                 }
@@ -287,7 +289,11 @@ impl Tab {
             return Ok(());
         }
         // Why it did not come is known a moment later than that it did not.
+        let until = Instant::now() + Duration::from_secs(if download { 5 } else { 0 });
         sleep(Duration::from_millis(100)).await;
+        while self.watch().downloads.is_empty() && Instant::now() < until {
+            sleep(BETWEEN).await;
+        }
         if download || !self.watch().downloads.is_empty() {
             return Err(self.is_a_file(url));
         }
@@ -430,8 +436,9 @@ impl Tab {
                     selector.escape_debug()
                 )));
             }
-            let most = LONGEST_SIDE / shot.scale;
-            how["clip"] = json!({ "x": x.max(0.0), "y": y.max(0.0), "width": width.min(most), "height": height.min(most), "scale": 1 });
+            let width = width.min(LONGEST_SIDE / shot.scale);
+            let most = longest(shot, width);
+            how["clip"] = json!({ "x": x.max(0.0), "y": y.max(0.0), "width": width, "height": height.min(most), "scale": 1 });
             how["captureBeyondViewport"] = json!(true);
         }
         let bytes = match known.filter(|_| shot.element.is_none() && shot.format == Format::Png) {
@@ -501,6 +508,11 @@ impl Tab {
         let after = Shot { wait_for: None, element: None, ..shot.clone() };
         self.settle(&after, until).await.map(drop)
     }
+}
+
+/// How high a picture of this width may be, in CSS pixels.
+fn longest(shot: &Shot, width: f64) -> f64 {
+    (LONGEST_SIDE / shot.scale).min(MOST_PIXELS / (width * shot.scale * shot.scale))
 }
 
 struct Settled {
