@@ -75,6 +75,8 @@ pub struct Service {
     pub capabilities: Option<Arc<RawValue>>,
     /// Its tools, in its own order.
     pub tools: Vec<Arc<Tool>>,
+    /// The tools that it lists and that cannot be offered, each with the reason; at most a few.
+    pub left_out: Vec<(String, &'static str)>,
     /// Its prompts.
     pub prompts: Vec<Arc<Entry>>,
     /// Its resources.
@@ -97,6 +99,7 @@ impl Service {
             instructions: None,
             capabilities: None,
             tools: Vec::new(),
+            left_out: Vec::new(),
             prompts: Vec::new(),
             resources: Vec::new(),
             templates: Vec::new(),

@@ -300,6 +300,12 @@ impl Keeper {
                         Ok(())
                     }));
                     if let Some(old) = kept {
+                        // What it was says nothing of one that was started anew.
+                        if old.upstream.generation != upstream.generation
+                            && let Some(service) = self.services.get_mut(&upstream.name)
+                        {
+                            Arc::make_mut(service).health = crate::catalogue::Health::Unknown;
+                        }
                         old.stop.cancel();
                     }
                     link

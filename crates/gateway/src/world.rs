@@ -52,6 +52,8 @@ pub struct Upstream {
     pub deadline: Duration,
     /// The most requests at work at once (bulkhead); more wait at most the deadline, then are refused.
     pub concurrency: usize,
+    /// Grows when the service was started anew: it is connected to and read anew then.
+    pub generation: i64,
     /// The policies of its tools, by the name that the service itself gives them.
     pub tools: BTreeMap<String, ToolPolicy>,
     /// The policy of tools that have none of their own.
@@ -67,6 +69,7 @@ impl Upstream {
             transport,
             deadline: Duration::from_secs(30),
             concurrency: 64,
+            generation: 0,
             tools: BTreeMap::new(),
             default_policy: ToolPolicy::default(),
         }

@@ -99,18 +99,18 @@ impl Alerts {
 
     async fn look(&self, group: &GroupRow, around: &Surroundings, now: Time) -> Result<usize> {
         let members = self.store.members(&group.id, MOST_MEMBERS).await?;
-        let view = self.view(group, members, around, now);
+        let missing = self.missing(group, &members, now).await?;
+        let view = self.view(group, members, around, missing.as_ref(), now);
         let (mut look, messages) = view.conclude(group, now);
-        let on_call = messages.iter().any(|told| told.channel.starts_with(oncall::PREFIX));
-        let overrides = match on_call {
-            true => self.store.overrides(std::slice::from_ref(&group.team), now).await?,
-            false => Vec::new(),
-        };
+        let mut reached = Vec::with_capacity(messages.len());
+        for told in &messages {
+            let channel = self.reached(&group.team, &told.channel, now).await?;
+            reached.push(channel.unwrap_or_else(|missing| missing));
+        }
         let mut on = self.store.db.begin().await?;
         let count = messages.len();
-        for mut told in messages {
+        for (mut told, channel) in messages.into_iter().zip(reached) {
             told.content.actions = self.links(&mut on, &group.team, &told.firing, now).await?;
-            let channel = oncall::resolve(&self.config.rotations, &overrides, &told.channel, now);
             let id = self.notifications.queue_in(&mut on, &group.team, &channel, &told.content).await?;
             look.history.extend(told.entries(&channel, id.as_deref(), now));
         }
@@ -125,17 +125,64 @@ impl Alerts {
         Ok(count)
     }
 
-    fn view(&self, group: &GroupRow, members: Vec<Member>, around: &Surroundings, now: Time) -> View {
+    /// The channel that is told: the one that is named or on call, or else, of those that there are, another one of
+    /// the rotation, the outermost route's, or `default`. The error is the one that there is not.
+    async fn reached(
+        &self,
+        team: &str,
+        channel: &str,
+        now: Time,
+    ) -> Result<std::result::Result<String, String>> {
+        let rotations = &self.config.rotations;
+        let rotation = channel.strip_prefix(oncall::PREFIX).and_then(|name| rotations.get(name));
+        let overrides = self.store.overrides(&[team.to_owned()], now).await?;
+        let wanted = oncall::resolve(rotations, &overrides, channel, now);
+        if wanted == "none" {
+            return Ok(Err(wanted));
+        }
+        let root = self.config.routing.channel.as_deref().unwrap_or("default");
+        let root = oncall::resolve(rotations, &overrides, root, now);
+        let others = rotation.into_iter().flat_map(|rotation| rotation.channels.clone());
+        for candidate in std::iter::once(wanted.clone()).chain(others).chain([root, "default".to_owned()]) {
+            if candidate != "none" && self.notifications.has_channel(team, &candidate).await? {
+                return Ok(Ok(candidate));
+            }
+        }
+        Ok(Err(wanted))
+    }
+
+    /// Why nobody can be told of a group: none of the channels is there.
+    async fn missing(&self, group: &GroupRow, members: &[Member], now: Time) -> Result<Option<Quiet>> {
+        let Some(decision) = members.iter().find_map(|member| self.decision(group, member)) else {
+            return Ok(None);
+        };
+        let Err(channel) = self.reached(&group.team, &decision.channel, now).await? else { return Ok(None) };
+        let words = format!("there is no channel `{channel}`, and no other to tell instead");
+        Ok(Some(Quiet { words, silenced: false, again_at: Some(now.plus_seconds(60)) }))
+    }
+
+    fn decision(&self, group: &GroupRow, member: &Member) -> Option<Decision> {
+        let decisions = self.config.routing.decide(&member.alert.told.labels);
+        decisions.into_iter().find(|it| it.route == group.route && it.group == group.name)
+    }
+
+    fn view(
+        &self,
+        group: &GroupRow,
+        members: Vec<Member>,
+        around: &Surroundings,
+        missing: Option<&Quiet>,
+        now: Time,
+    ) -> View {
         let mut view = View::default();
         for member in members {
-            let decisions = self.config.routing.decide(&member.alert.told.labels);
-            let decision = decisions.into_iter().find(|it| it.route == group.route && it.group == group.name);
-            let Some(decision) = decision else {
+            let Some(decision) = self.decision(group, &member) else {
                 view.left.push(member);
                 continue;
             };
             let over = member.alert.status == Status::Resolved;
             let quiet = if over { None } else { self.quiet(&member.alert, &decision, around, now) };
+            let quiet = quiet.or_else(|| missing.filter(|_| !over).cloned());
             match (over, quiet) {
                 (true, _)
                     if member.told == Told::Firing && decision.send_resolved && !member.alert.expired() =>
@@ -216,7 +263,10 @@ impl ToTell {
     fn entries(&self, channel: &str, id: Option<&str>, now: Time) -> Vec<(String, Entry)> {
         let named = match channel == self.channel {
             true => format!("`{channel}`"),
-            false => format!("`{channel}`, which is on call for `{}`", self.channel),
+            false if self.channel.starts_with(oncall::PREFIX) => {
+                format!("`{channel}`, which is on call for `{}`", self.channel)
+            }
+            false => format!("`{channel}`, because there is no channel `{}`", self.channel),
         };
         let how = match id {
             Some(_) => format!("handed to the channel {named}"),

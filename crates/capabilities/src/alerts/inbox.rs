@@ -85,6 +85,8 @@ pub struct Replayed {
     pub alerts: Vec<String>,
     /// Whether it was only tried.
     pub dry_run: bool,
+    /// What of it could not be read; null when all was.
+    pub left: Option<String>,
 }
 
 fn delivery(row: Delivery) -> DeliveryIn {
@@ -131,7 +133,7 @@ pub(super) async fn replay_webhook(service: Alerts, call: Call, input: ReplayWeb
         None => receiver.settings.clone(),
     };
     let body: Value = serde_json::from_str(&it.body).map_err(Error::internal)?;
-    let told =
+    let (told, left) =
         super::payload::alerts(settings.sender, &it.event, &body, &settings.mapping, service.clock.now())?;
     if !input.dry_run {
         if input.save && input.mapping.is_some() {
@@ -141,5 +143,5 @@ pub(super) async fn replay_webhook(service: Alerts, call: Call, input: ReplayWeb
         service.take_in(&Delivery { received_at: service.clock.now(), ..it }, &told, true).await?;
         service.arrived.notify_one();
     }
-    Ok(Replayed { alerts: told.into_iter().map(|alert| alert.title).collect(), dry_run: input.dry_run })
+    Ok(Replayed { left, alerts: told.into_iter().map(|alert| alert.title).collect(), dry_run: input.dry_run })
 }

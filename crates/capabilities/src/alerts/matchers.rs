@@ -40,6 +40,20 @@ impl Matcher {
     }
 }
 
+/// Whether these conditions hold for an alert without any label, and so for nearly every one.
+///
+/// # Errors
+/// `Invalid` when they do, as in Alertmanager.
+pub fn must_select(matchers: &[Matcher]) -> Result<()> {
+    if !matchers.is_empty() && all_match(matchers, &Labels::new()) {
+        return Err(Error::invalid(
+            "matchers: these would match nearly every alert; at least one must ask for a value, such as \
+             `alertname=~\".+\"` if you mean all",
+        ));
+    }
+    Ok(())
+}
+
 /// Whether labels fulfil every one of these conditions.
 pub fn all_match(matchers: &[Matcher], labels: &Labels) -> bool {
     matchers.iter().all(|matcher| matcher.matches(labels))

@@ -151,18 +151,26 @@ pub struct OnCall {
     pub until: String,
     /// The channel that follows.
     pub next: String,
+    /// Its channels that there are not, so that others are told instead; empty when all is well.
+    pub missing: Vec<String>,
 }
 
 pub(super) async fn list_on_call(service: Alerts, call: Call, _: ListOnCall) -> Result<OnCallPage> {
     let now = service.clock.now();
     let overrides = service.store.overrides(&call.caller.teams, now).await?;
-    let one = |(name, rotation): (&String, &Rotation)| {
+    let mut items = Vec::new();
+    for (name, rotation) in &service.config.rotations {
         let of = of(&overrides, name);
         let (channel, until) = rotation.with(&of, now)?;
         let (next, _) = rotation.with(&of, until)?;
-        Ok(OnCall { rotation: name.clone(), channel, until: shown(until), next })
-    };
-    let items = service.config.rotations.iter().map(one).collect::<Result<_>>()?;
+        let mut missing = Vec::new();
+        for channel in &rotation.channels {
+            if !service.notifications.has_channel(call.caller.team(), channel).await? {
+                missing.push(channel.clone());
+            }
+        }
+        items.push(OnCall { rotation: name.clone(), channel, until: shown(until), next, missing });
+    }
     Ok(OnCallPage { items, overrides: overrides.into_iter().map(shown_override).collect() })
 }
 

@@ -43,10 +43,38 @@ impl Alerts {
 
     /// Makes an alert of an event that people should see.
     pub(super) async fn overhear(&self, event: &Arc<Event>) -> Result<()> {
+        if event.topic == "service.status" {
+            return self.overhear_status(event).await;
+        }
         match message(event) {
             Some(message) => self.notifications.raise(&message).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// A service's error is an alert for as long as it has it, however long that is.
+    async fn overhear_status(&self, event: &Event) -> Result<()> {
+        let is_error = |name: &str| event.data[name] == "error";
+        if is_error("status") || is_error("was") {
+            let delivery = self.delivery_of_status(&of_status(event), is_error("status"))?;
+            if self.store.keep(&delivery).await? {
+                self.arrived.notify_one();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The message of a service's status.
+fn of_status(event: &Event) -> Message {
+    let text = |name: &str| event.data.get(name).and_then(Value::as_str).unwrap_or_default();
+    Message {
+        team: event.team.clone(),
+        key: format!("service.status|{}", event.subject),
+        title: format!("The service {} has an error", text("name")),
+        text: text("reason").to_owned(),
+        url: String::new(),
+        fields: vec![("service".to_owned(), text("name").to_owned())],
     }
 }
 
@@ -82,10 +110,6 @@ fn message(event: &Event) -> Option<Message> {
                 event.subject
             ),
         ),
-        "service.status" if text("status") == "error" => {
-            let title = format!("The service {} has an error", text("name"));
-            ("warning", title, text("reason").to_owned())
-        }
         _ => return None,
     };
     let fields = event.data.as_object().into_iter().flatten();
@@ -134,9 +158,6 @@ mod tests {
         assert!(message(&event("job.ended", "1", json!({ "status": "failed" }))).is_none());
         assert!(message(&event("service.status", "1", json!({ "status": "running" }))).is_none());
         let ended = json!({ "status": "error", "name": "db", "reason": "it ended with code 1" });
-        assert_eq!(
-            message(&event("service.status", "1", ended)).unwrap().title,
-            "The service db has an error"
-        );
+        assert_eq!(of_status(&event("service.status", "1", ended)).title, "The service db has an error");
     }
 }

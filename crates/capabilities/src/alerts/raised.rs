@@ -23,6 +23,9 @@ const ROUND: u64 = 200;
 /// A finding, as the inbox keeps it.
 #[derive(Serialize, Deserialize)]
 struct Finding {
+    /// `None` for what is over when nothing is found again; else whether it goes on.
+    #[serde(default)]
+    goes_on: Option<bool>,
     key: String,
     title: String,
     text: String,
@@ -46,8 +49,18 @@ impl Alerts {
         });
     }
 
+    /// The delivery of a service's status.
+    pub(super) fn delivery_of_status(&self, message: &Message, goes_on: bool) -> Result<Delivery> {
+        self.finding(message, Some(goes_on))
+    }
+
     fn delivery(&self, message: &Message) -> Result<Delivery> {
+        self.finding(message, None)
+    }
+
+    fn finding(&self, message: &Message, goes_on: Option<bool>) -> Result<Delivery> {
         let finding = Finding {
+            goes_on,
             key: message.key.clone(),
             title: message.title.clone(),
             text: message.text.clone(),
@@ -74,7 +87,7 @@ impl Alerts {
         let it: Finding = serde_json::from_str(&delivery.body).map_err(Error::internal)?;
         let pairs = [("alertname", it.title.as_str()), ("source", RECEIVER), ("key", it.key.as_str())];
         let labels: Labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let mut alert = Incoming::of_labels(labels, true);
+        let mut alert = Incoming::of_labels(labels, it.goes_on.unwrap_or(true));
         alert.fingerprint = fingerprint(&Labels::from([("finding".to_owned(), it.key)]));
         let severity = it.fields.iter().find(|(name, _)| name == SEVERITY);
         alert.severity = severity.map_or(Severity::Warning, |(_, word)| Severity::of(word));
@@ -84,7 +97,9 @@ impl Alerts {
             alert.links.insert("source".to_owned(), it.url);
         }
         let lives = (self.notifications.deduplicate_seconds() / 2).max(1);
-        alert.ends_at = Some(delivery.received_at.plus_seconds(lives));
+        if it.goes_on.is_none() {
+            alert.ends_at = Some(delivery.received_at.plus_seconds(lives));
+        }
         Ok(vec![alert])
     }
 

@@ -101,15 +101,41 @@ impl Alerts {
         for delivery in &waiting {
             let row = receivers.iter().find(|row| row.id == delivery.receiver);
             let told = match delivery.receiver.as_str() {
-                raised::RECEIVER => self.raised(delivery),
+                raised::RECEIVER => self.raised(delivery).map(|told| (told, None)),
                 _ => read(row, delivery),
             };
             match told {
-                Ok(told) => self.take_in(delivery, &told, false).await?,
-                Err(error) => self.store.unreadable(&delivery.id, &error.message).await?,
+                Ok((told, left)) => {
+                    self.take_in(delivery, &told, false).await?;
+                    if let Some(left) = left {
+                        self.left_unread(delivery, row, &left).await?;
+                    }
+                }
+                Err(error) => {
+                    self.store.unreadable(&delivery.id, &error.message).await?;
+                    self.left_unread(delivery, row, &error.message).await?;
+                }
             }
         }
         Ok(waiting.len())
+    }
+
+    /// Tells people that a delivery, or a part of it, could not be read: it may have held what they must know.
+    async fn left_unread(&self, delivery: &Delivery, row: Option<&ReceiverRow>, why: &str) -> Result<()> {
+        if delivery.receiver == raised::RECEIVER {
+            return Ok(());
+        }
+        self.store.note_left(&delivery.id, why).await?;
+        let receiver = row.map_or("(gone)", |row| row.name.as_str());
+        let message = crate::notifications::Message {
+            team: delivery.team.clone(),
+            key: format!("unreadable|{}", delivery.receiver),
+            title: format!("A delivery to the receiver {receiver} could not be read"),
+            text: format!("{why}. `list_webhook_deliveries` shows it; `replay_webhook` reads it again."),
+            url: String::new(),
+            fields: vec![("delivery".to_owned(), delivery.id.clone())],
+        };
+        self.notifications.raise(&message).await.map(drop)
     }
 
     /// Makes alerts of what a delivery tells.
@@ -279,10 +305,20 @@ fn ended_before(told: &Incoming, before: &AlertRow) -> bool {
     before.told.starts_at.is_some() && told.starts_at.is_some_and(|began| began < before.starts_at)
 }
 
-fn read(row: Option<&ReceiverRow>, delivery: &Delivery) -> Result<Vec<Incoming>> {
+/// The alerts of a delivery, and what of it could not be read.
+fn read(row: Option<&ReceiverRow>, delivery: &Delivery) -> Result<(Vec<Incoming>, Option<String>)> {
     let row = row.ok_or_else(|| Error::not_found("its receiver is gone"))?;
     let body: Value = serde_json::from_str(&delivery.body).map_err(Error::internal)?;
-    payload::alerts(row.settings.sender, &delivery.event, &body, &row.settings.mapping, delivery.received_at)
+    let settings = &row.settings;
+    let (mut told, left) =
+        payload::alerts(settings.sender, &delivery.event, &body, &settings.mapping, delivery.received_at)?;
+    for alert in &mut told {
+        // That label says what the house itself found.
+        if alert.labels.get("source").is_some_and(|source| source == raised::RECEIVER) {
+            alert.labels.insert("source".to_owned(), format!("receiver:{}", row.name));
+        }
+    }
+    Ok((told, left))
 }
 
 /// The JSON of a delivery, as text and read; of a form, its field `payload`, as GitHub posts it.

@@ -5,7 +5,7 @@ use opsroom_core::{Call, Error, Result, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::matchers::Matcher;
+use super::matchers::{Matcher, must_select};
 use super::store::SilenceRow;
 use super::{Alerts, shown};
 
@@ -148,6 +148,7 @@ fn silence(row: SilenceRow) -> Silence {
 }
 
 pub(super) async fn silence_alerts(service: Alerts, call: Call, input: SilenceAlerts) -> Result<Silence> {
+    must_select(&input.matchers)?;
     let now = service.clock.now();
     let starts_at = match &input.starts_at {
         None => now,

@@ -25,6 +25,16 @@ pub struct House {
 
 impl House {
     pub async fn new(test: TestDb, config: Value) -> Self {
+        // Nothing is delivered here: what counts is that it is in the outbox.
+        Self::with(test, config, "http://127.0.0.1:9/").await
+    }
+
+    /// One that has no channel `default`.
+    pub async fn without_default(test: TestDb, config: Value) -> Self {
+        Self::with(test, config, "").await
+    }
+
+    async fn with(test: TestDb, config: Value, default: &str) -> Self {
         let clock = Clock::manual(START);
         let migrations: [(&str, &[_]); 3] = [
             ("seal", &seal::MIGRATIONS),
@@ -37,8 +47,7 @@ impl House {
         std::fs::create_dir_all(&data_dir).unwrap();
         let sealer =
             Sealer::new(test.db.clone(), clock.clone(), egress.clone(), Default::default(), &data_dir);
-        // Nothing is delivered here: what counts is that it is in the outbox.
-        let discord_webhook_url = Secret::new("http://127.0.0.1:9/");
+        let discord_webhook_url = Secret::new(default);
         let config_of_notifications = NotificationsConfig { discord_webhook_url, ..Default::default() };
         let lifecycle = Lifecycle::new();
         let notifications = Notifications::open(

@@ -151,3 +151,84 @@ async fn what_is_to_be_looked_at_is_kept_beside_the_alert() {
         assert_eq!(house.alerts.look_at_wanted().await.unwrap(), 0);
     }
 }
+
+#[tokio::test]
+async fn who_is_on_call_by_a_channel_that_is_missing_lets_another_one_be_told() {
+    let rotations = json!({ "db": { "starts": "2026-01-05T00:00", "days": 7, "channels": ["bob", "eve"] } });
+    let routing = json!({ "group_wait_seconds": 0, "channel": "oncall:db", "group_by": ["alertname"] });
+    let config = json!({ "rotations": rotations, "routing": routing });
+    let house = House::without_default(sqlite().await, config).await;
+    let bearer =
+        format!("Bearer {}", house.receiver(json!({ "name": "am", "sender": "alertmanager" })).await);
+    let auth = [("authorization", bearer.as_str())];
+    house.deliver("am", &auth, &delivery(&[("Down", "firing", TEN)])).await.unwrap();
+    assert_eq!(house.round(0).await, [""; 0]);
+    let id = house.listed().await[0]["id"].clone();
+    let told = house.call("explain_alert", json!({ "id": id })).await.unwrap();
+    assert!(told["history"].to_string().contains("there is no channel `bob`"), "{told}");
+    let on_call = house.call("list_on_call", json!({})).await.unwrap();
+    assert_eq!(on_call["items"][0]["missing"], json!(["bob", "eve"]));
+    // As soon as there is somebody, they are told.
+    house.call("add_channel", json!({ "name": "eve", "url": "slack://A/B/C" })).await.unwrap();
+    assert_eq!(house.round(61).await, ["critical (1): Down"]);
+    let listed = house.call("list_notifications", json!({ "limit": 1 })).await.unwrap();
+    assert_eq!(listed["items"][0]["channel"], "eve");
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_delivery_is_told_and_so_is_that_a_part_could_not() {
+    let house = House::new(sqlite().await, json!({ "routing": { "group_wait_seconds": 0 } })).await;
+    house.alerts.take_in_what_is_raised();
+    let bearer =
+        format!("Bearer {}", house.receiver(json!({ "name": "am", "sender": "alertmanager" })).await);
+    let auth = [("authorization", bearer.as_str())];
+    let alert = |labels: serde_json::Value| json!({ "status": "firing", "labels": labels, "startsAt": TEN });
+    let mixed = [alert(json!({ "alertname": "Good", "source": "opsroom" })), alert(json!({}))];
+    let body = json!({ "version": "4", "alerts": mixed }).to_string();
+    house.deliver("am", &auth, body.as_bytes()).await.unwrap();
+    let mut told = house.round(0).await;
+    told.extend(house.round(1).await);
+    told.sort();
+    assert_eq!(told, ["warning (1): A delivery to the receiver am could not be read", "warning (1): Good"]);
+    let alerts = house.listed().await;
+    let good = alerts.iter().find(|alert| alert["title"] == "Good").unwrap();
+    assert_eq!(good["labels"]["source"], "receiver:am", "what a stranger says is not the house's word");
+    let many: Vec<_> = (0..1500).map(|n| alert(json!({ "alertname": format!("A{n}") }))).collect();
+    let body = json!({ "version": "4", "alerts": many }).to_string();
+    house.deliver("am", &auth, body.as_bytes()).await.unwrap();
+    house.alerts.read_inbox().await.unwrap();
+    let listed = house.call("list_webhook_deliveries", json!({ "name": "am" })).await.unwrap();
+    assert_eq!(listed["items"][0]["alerts"], 1000, "{}", listed["items"][0]["error"]);
+}
+
+#[tokio::test]
+async fn a_services_error_is_an_alert_for_as_long_as_it_has_it() {
+    let house = House::new(sqlite().await, json!({ "routing": { "group_wait_seconds": 0 } })).await;
+    house.alerts.take_in_what_is_raised();
+    let (_, mut heard) = house.alerts.events.listen(None);
+    let mut change = async |status: &str, was: &str| {
+        let data = json!({ "name": "db", "status": status, "was": was, "reason": "it does not answer" });
+        house.alerts.events.publish("service.status", "default", "7", data);
+        let mut event = heard.recv().await.unwrap();
+        while event.topic != "service.status" {
+            event = heard.recv().await.unwrap();
+        }
+        house.alerts.overhear(&event).await.unwrap();
+        house.round(1).await;
+        house.clock.advance_seconds(4000);
+        house.alerts.end_expired().await.unwrap();
+        house.listed().await.iter().map(|alert| alert["status"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(change("error", "running").await, ["firing"]);
+    assert_eq!(change("running", "error").await, ["resolved"]);
+    assert_eq!(change("error", "running").await, ["firing"]);
+    assert_eq!(change("stopped", "running").await, ["firing"]);
+}
+
+#[tokio::test]
+async fn a_silence_that_would_match_nearly_everything_is_refused() {
+    let house = House::new(sqlite().await, json!({})).await;
+    let input = json!({ "matchers": ["x!=\"nope\""], "comment": "all" });
+    let error = house.call("silence_alerts", input).await.unwrap_err();
+    assert!(error.message.starts_with("matchers: "), "{}", error.message);
+}

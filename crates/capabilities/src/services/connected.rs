@@ -26,6 +26,7 @@ impl Services {
             if let Ok(Some(transport)) = inner.transport(it).await {
                 let mut upstream = Upstream::new(&it.slug, &it.team, transport);
                 upstream.deadline = Duration::from_secs(it.spec.timeout_seconds.max(1).into());
+                upstream.generation = it.generation;
                 upstream.concurrency = it.spec.max_concurrency.max(1) as usize;
                 upstreams.push(Arc::new(upstream));
             }

@@ -55,7 +55,14 @@ impl Services {
         match &known.health {
             Health::Unknown => Ok(None),
             Health::Reachable => {
-                Ok(Some(format!("it speaks MCP {} and has {} tools", known.version, known.tools.len())))
+                let (version, tools) = (&known.version, known.tools.len());
+                let left_out = known.left_out.iter().take(5).map(|(name, why)| format!("`{name}`: {why}"));
+                let left_out = left_out.collect::<Vec<_>>().join("; ");
+                let left_out = match known.left_out.len() {
+                    0 => String::new(),
+                    count => format!("; {count} that it lists are left out: {left_out}"),
+                };
+                Ok(Some(format!("it speaks MCP {version} and has {tools} tools{left_out}")))
             }
             Health::Unreachable { error, .. } => Err(Error::unavailable(super::runtime::plain(error))),
         }

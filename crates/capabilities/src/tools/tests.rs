@@ -61,6 +61,7 @@ fn service(tools: Vec<Arc<Tool>>) -> Arc<Catalogue> {
         instructions: None,
         capabilities: None,
         tools,
+        left_out: Vec::new(),
         prompts: Vec::new(),
         resources: Vec::new(),
         templates: Vec::new(),

@@ -18,6 +18,8 @@ use crate::message::{self, Members, raw, text};
 const MOST_PAGES: usize = 200;
 /// The most items of one list.
 const MOST_ITEMS: usize = 10_000;
+/// The most tools that are told to be left out.
+const MOST_LEFT_OUT: usize = 50;
 /// The longest name of a tool.
 const LONGEST_NAME: usize = 128;
 
@@ -62,43 +64,95 @@ pub async fn items(connection: &Connection, method: &str, key: &str) -> Result<V
     Err(Trouble::garbled(format!("{method} has more than {MOST_PAGES} pages")))
 }
 
-/// The tools among these definitions. One that cannot be called is left out, with a word in the log.
-pub fn tools(service: &str, era: Era, definitions: Vec<Box<RawValue>>) -> Vec<Arc<Tool>> {
-    let mut found: Vec<Arc<Tool>> = Vec::new();
+/// The names of tools that cannot be offered, each with the reason.
+pub type LeftOut = Vec<(String, &'static str)>;
+
+/// The tools among these definitions, and those that cannot be offered: one that a client cannot read would
+/// make all the others useless to it.
+pub fn tools(era: Era, definitions: Vec<Box<RawValue>>) -> (Vec<Arc<Tool>>, LeftOut) {
+    let (mut found, mut left_out): (Vec<Arc<Tool>>, LeftOut) = (Vec::new(), Vec::new());
     for definition in definitions {
-        match tool(era, definition) {
-            Some(tool) if found.iter().any(|known| known.name == tool.name) => {
-                tracing::warn!(service, tool = tool.name, "a service lists a tool twice; the first is taken");
+        let called = called(&definition);
+        let why = match tool(era, definition) {
+            Ok(tool) if found.iter().any(|known| known.name == tool.name) => {
+                "it is listed twice; the first is taken"
             }
-            Some(tool) => found.push(Arc::new(tool)),
-            None => tracing::warn!(service, "a service lists a tool that cannot be used; it is left out"),
+            Ok(tool) => {
+                found.push(Arc::new(tool));
+                continue;
+            }
+            Err(why) => why,
+        };
+        if left_out.len() < MOST_LEFT_OUT {
+            left_out.push((called, why));
         }
     }
-    found
+    (found, left_out)
 }
 
-fn tool(era: Era, definition: Box<RawValue>) -> Option<Tool> {
+/// What a definition calls its tool, as it may be shown.
+fn called(definition: &RawValue) -> String {
+    let name = Members::of(definition).and_then(|members| members.text("name").map(|name| name.into_owned()));
+    let plain = |c: char| if c.is_control() || invisible(c) { '?' } else { c };
+    name.unwrap_or_else(|| "(no name)".to_owned()).chars().take(LONGEST_NAME).map(plain).collect()
+}
+
+fn tool(era: Era, definition: Box<RawValue>) -> Result<Tool, &'static str> {
     if !message::shallow(definition.get().as_bytes()) {
-        return None;
+        return Err("its definition is nested too deep");
     }
-    let members = Members::of(&definition)?;
-    let name = members.text("name")?.into_owned();
+    let members = Members::of(&definition).ok_or("its definition is no object")?;
+    let name = members.text("name").ok_or("it has no name")?.into_owned();
     let odd = |c: char| c.is_control() || c.is_whitespace() || invisible(c);
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(odd) {
-        return None;
+        return Err("its name is not 1 to 128 characters that can be seen");
     }
-    if hides(&serde_json::from_str(definition.get()).ok()?) {
-        return None;
+    let value: Value = serde_json::from_str(definition.get()).map_err(|_| "its definition is no JSON")?;
+    if hides(&value) {
+        return Err("its definition has characters that nobody sees");
     }
+    shape(&value)?;
     let hints = members.get("annotations").and_then(Members::of).unwrap_or_default();
     let hint = |name: &str| hints.get(name).is_some_and(|value| value.get() == "true");
     let (read_only, idempotent) = (hint("readOnlyHint"), hint("idempotentHint"));
     let headers = match era {
-        Era::Modern => annotated(&definition)?,
+        Era::Modern => annotated(&definition).ok_or("its `x-mcp-header` is where none may be")?,
         Era::Legacy => Vec::new(),
     };
-    let hash = hash(&definition)?;
-    Some(Tool { name, hash, read_only, idempotent, headers, definition: definition.into() })
+    let hash = hash(&definition).ok_or("its definition cannot be pinned")?;
+    Ok(Tool { name, hash, read_only, idempotent, headers, definition: definition.into() })
+}
+
+/// Whether a definition has the members of the protocol's `Tool`, each of its kind.
+fn shape(definition: &Value) -> Result<(), &'static str> {
+    let is_object = |name: &str| definition[name].is_object();
+    if !is_object("inputSchema") || definition["inputSchema"]["type"] != "object" {
+        return Err("its `inputSchema` is not one of an object");
+    }
+    let none_or = |name: &str, good: bool| definition.get(name).is_none() || good;
+    let texts = ["description", "title"].into_iter().all(|name| none_or(name, definition[name].is_string()));
+    let objects = ["outputSchema", "annotations", "_meta", "execution"];
+    let objects = objects.into_iter().all(|name| none_or(name, is_object(name)));
+    let icons = definition["icons"].as_array().is_some_and(|icons| icons.iter().all(Value::is_object));
+    if !texts || !objects || !none_or("icons", icons) {
+        return Err("a member of its definition is of another kind than the protocol has it");
+    }
+    let title = &definition["annotations"]["title"];
+    if !(title.is_null() || title.is_string()) || !hints_are_plain(&definition["annotations"]) {
+        return Err("its `annotations` are of another kind than the protocol has them");
+    }
+    Ok(())
+}
+
+fn hints_are_plain(annotations: &Value) -> bool {
+    ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"]
+        .into_iter()
+        .all(|hint| annotations.get(hint).is_none_or(Value::is_boolean))
+}
+
+/// A text of a service for agents, unless it hides something.
+pub fn seen(text: &str) -> Option<&str> {
+    (!hides(&Value::String(text.to_owned()))).then_some(text)
 }
 
 /// Characters that a person does not see and a model reads.
@@ -178,6 +232,13 @@ fn append(value: &RawValue, out: &mut String, depth: usize) -> Option<()> {
 pub fn entries(key: &str, definitions: Vec<Box<RawValue>>) -> Vec<Arc<Entry>> {
     let entry = |definition: Box<RawValue>| {
         let name = Members::of(&definition)?.text(key)?.into_owned();
+        // One that a client cannot read, or that hides something, is left out.
+        let value: Value = serde_json::from_str(definition.get()).ok()?;
+        let texts = ["name", "title", "description"].into_iter();
+        let plain = texts.filter_map(|name| value.get(name)).all(Value::is_string);
+        if !plain || value["name"].is_null() || hides(&value) {
+            return None;
+        }
         Some(Arc::new(Entry { key: name, definition: definition.into() }))
     };
     definitions.into_iter().filter_map(entry).collect()
@@ -206,15 +267,42 @@ mod tests {
     #[test]
     fn tool_shadowing_by_a_second_definition_or_hidden_characters_is_left_out() {
         let definitions = [
-            r#"{"name":"a"}"#,
-            r#"{"name":"a","description":"other"}"#,
+            r#"{"name":"a","inputSchema":{"type":"object"}}"#,
+            r#"{"name":"a","description":"other","inputSchema":{"type":"object"}}"#,
             "{\"name\":\"a\u{200b}\"}",
             "{}",
             r#"{"name":"b c"}"#,
         ];
-        let found = tools("s", Era::Modern, definitions.iter().map(|text| raw(text)).collect());
-        assert_eq!(found.len(), 1);
+        let (found, left_out) = tools(Era::Modern, definitions.iter().map(|text| raw(text)).collect());
+        assert_eq!((found.len(), left_out.len()), (1, 4), "{left_out:?}");
         assert!(!found[0].definition.get().contains("other"));
+    }
+
+    #[test]
+    fn a_malformed_definition_is_left_out_and_named_and_the_others_stay() {
+        let good = json!({ "name": "good", "inputSchema": { "type": "object" }, "annotations": { "readOnlyHint": true } });
+        let mut definitions = vec![good.clone()];
+        for (name, value) in [
+            ("inputSchema", json!(null)),
+            ("inputSchema", json!([])),
+            ("inputSchema", json!({ "type": "array" })),
+            ("description", json!(5)),
+            ("annotations", json!("x")),
+            ("annotations", json!({ "readOnlyHint": "yes" })),
+            ("outputSchema", json!("x")),
+            ("title", json!(7)),
+            ("icons", json!(5)),
+            ("_meta", json!(5)),
+        ] {
+            let mut bad = good.clone();
+            bad["name"] = json!(format!("bad-{}", definitions.len()));
+            bad[name] = value;
+            definitions.push(bad);
+        }
+        let texts = definitions.iter().map(|definition| raw(&definition.to_string())).collect();
+        let (found, left_out) = tools(Era::Modern, texts);
+        assert_eq!((found.len(), left_out.len()), (1, 10), "{left_out:?}");
+        assert_eq!(left_out[0].0, "bad-1");
     }
 
     #[test]

@@ -154,11 +154,28 @@ async fn follow(
     }
 }
 
+/// The texts of a JSON value, without its escapes.
+fn plain(value: &serde_json::value::RawValue) -> String {
+    serde_json::from_str::<serde_json::Value>(value.get()).map_or_else(|_| String::new(), texts)
+}
+
+fn texts(value: serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text,
+        serde_json::Value::Array(items) => items.into_iter().map(texts).collect(),
+        serde_json::Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| name + &texts(value)).collect()
+        }
+        _ => String::new(),
+    }
+}
+
 fn greet(service: &mut Service, connection: &Connection, greeting: &Greeting) {
     service.era = Some(connection.era());
     service.version.clone_from(&greeting.version);
-    service.info = greeting.info.clone().map(Arc::from);
-    service.instructions.clone_from(&greeting.instructions);
+    // What an agent would read and a person does not see is not passed on.
+    service.info = greeting.info.clone().filter(|info| lists::seen(&plain(info)).is_some()).map(Arc::from);
+    service.instructions = greeting.instructions.clone().filter(|text| lists::seen(text).is_some());
     service.capabilities = greeting.capabilities.clone().map(Arc::from);
 }
 
@@ -170,7 +187,13 @@ async fn read(connection: &Connection, service: &mut Service, wanted: &[List]) -
         match list {
             List::Tools if has("tools") => {
                 let items = lists::items(connection, "tools/list", "tools").await?;
-                service.tools = lists::tools(&service.name, connection.era(), items);
+                let (tools, left_out) = lists::tools(connection.era(), items);
+                if left_out != service.left_out {
+                    for (tool, why) in &left_out {
+                        tracing::warn!(service = service.name, tool, why, "a tool of a service is left out");
+                    }
+                }
+                (service.tools, service.left_out) = (tools, left_out);
             }
             List::Prompts if has("prompts") => {
                 let items = lists::items(connection, "prompts/list", "prompts").await?;

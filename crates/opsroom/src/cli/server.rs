@@ -273,7 +273,10 @@ async fn greet(room: &Room, data_dir: &Path, base: &str, others: &[String], demo
             let token = room.identity.new_setup_token().await?;
             text.push_str(&format!("  Set up      {base}/#setup={token}   (once, within 15 minutes)\n"));
         } else {
-            text.push_str("  Set up      opsroom setup-link prints a link for the administrator\n");
+            text.push_str(&format!(
+                "  Set up      {program} --data-dir {} setup-link prints a link for the administrator\n",
+                data_dir.display()
+            ));
         }
     }
     text.push_str(&format!("  Docs        {base}/docs   {base}/redoc\n"));

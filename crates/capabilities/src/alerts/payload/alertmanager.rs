@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::super::model::{Incoming, LONGEST_LABEL, LONGEST_TEXT, Severity, bounded, cut};
 use super::{text, texts, time};
 
-pub fn alerts(body: &Value) -> Result<Vec<Incoming>> {
+/// Each alert by itself: one that cannot be read takes no other with it.
+pub fn alerts(body: &Value) -> Result<Vec<Result<Incoming>>> {
     let wrong = || Error::invalid("alerts: a delivery of Alertmanager or Grafana has a list of alerts");
     if body.get("alerts").is_none() && body.get("ruleName").is_some() {
-        return legacy(body).map(|alert| vec![alert]);
+        return Ok(vec![legacy(body)]);
     }
     let list = body.get("alerts").and_then(Value::as_array).ok_or_else(wrong)?;
-    list.iter().enumerate().map(|(at, one)| alert(at, one, body)).collect()
+    Ok(list.iter().enumerate().map(|(at, one)| alert(at, one, body)).collect())
 }
 
 fn alert(at: usize, it: &Value, body: &Value) -> Result<Incoming> {
@@ -113,6 +114,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// All of them, or the first error.
+    fn alerts(body: &Value) -> Result<Vec<Incoming>> {
+        super::alerts(body)?.into_iter().collect()
+    }
 
     fn delivery() -> Value {
         json!({

@@ -58,31 +58,50 @@ impl Sender {
     }
 }
 
-/// The alerts of a delivery.
+/// The alerts of a delivery, and what of it was left: the alerts after the first [`MOST_ALERTS`], and those that
+/// cannot be read, in words.
 ///
 /// # Errors
-/// `Invalid`, naming the field: what it held and what would be right. The delivery stays in the inbox.
+/// `Invalid`, naming the field, when nothing can be read: what it held and what would be right. The delivery stays
+/// in the inbox.
 pub fn alerts(
     sender: Sender,
     event: &str,
     body: &Value,
     mapping: &Mapping,
     now: Time,
-) -> Result<Vec<Incoming>> {
-    let alerts = match sender {
-        Sender::Alertmanager | Sender::Grafana => alertmanager::alerts(body),
+) -> Result<(Vec<Incoming>, Option<String>)> {
+    let mut left: Vec<String> = Vec::new();
+    let mut alerts = match sender {
+        Sender::Alertmanager | Sender::Grafana => {
+            let read: Vec<Result<Incoming>> = alertmanager::alerts(body)?;
+            let count = read.len();
+            let mut good = Vec::with_capacity(count);
+            for alert in read {
+                match alert {
+                    Ok(alert) => good.push(alert),
+                    Err(error) => left.push(error.message),
+                }
+            }
+            if good.is_empty() && count > 0 {
+                return Err(Error::invalid(left.swap_remove(0)));
+            }
+            Ok(good)
+        }
         Sender::TencentMonitor => tencent::monitor(body).map(|alert| vec![alert]),
         Sender::TencentCls => tencent::log_service(body, now).map(|alert| vec![alert]),
         Sender::Github => Ok(github::alert(event, body).into_iter().collect()),
         Sender::Generic => mapping.alerts(body),
     }?;
     if alerts.len() > MOST_ALERTS {
-        return Err(Error::invalid(format!(
-            "the delivery holds {} alerts; one brings at most {MOST_ALERTS}",
-            alerts.len()
-        )));
+        left.push(format!("the delivery holds {} alerts; the first {MOST_ALERTS} were taken", alerts.len()));
+        alerts.truncate(MOST_ALERTS);
     }
-    Ok(alerts)
+    let more = left.len().saturating_sub(3);
+    left.truncate(3);
+    let words = left.join("; ");
+    let words = if more > 0 { format!("{words}; and {more} more") } else { words };
+    Ok((alerts, (!words.is_empty()).then_some(words)))
 }
 
 /// A time as RFC 3339; `None` for what is not one, and for the year 1, which means «not yet».

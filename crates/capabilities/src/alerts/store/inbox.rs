@@ -224,6 +224,17 @@ impl Store {
         Ok(Some(taken))
     }
 
+    /// Notes what of a delivery was left.
+    pub async fn note_left(&self, id: &str, left: &str) -> Result<()> {
+        let left: String = left.chars().take(512).collect();
+        let update = Query::update()
+            .table(I::Table)
+            .value(I::Error, left)
+            .and_where(Expr::col(I::Id).eq(id))
+            .to_owned();
+        self.db.run(&update).await.map(drop)
+    }
+
     /// Notes that a delivery cannot be read.
     pub async fn unreadable(&self, id: &str, error: &str) -> Result<()> {
         let error: String = error.chars().take(512).collect();

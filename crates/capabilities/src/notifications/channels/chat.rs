@@ -28,7 +28,7 @@ fn numbered(title: &str, pieces: usize, at: usize) -> String {
 }
 
 /// Markdown's own characters, written so that they are shown.
-fn markdown(text: &str) -> String {
+pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

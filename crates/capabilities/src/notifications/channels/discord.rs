@@ -3,6 +3,7 @@
 use opsroom_core::Time;
 use serde_json::{Value, json};
 
+use super::chat::markdown;
 use super::split::{characters, cut, split};
 use super::{Content, Level, Target, is_web};
 
@@ -16,7 +17,7 @@ pub fn bodies(target: &Target, it: &Content, now: Time) -> Vec<Value> {
         Level::Info => 0x001E_88E5,
         Level::Resolved => 0x0043_A047,
     };
-    let mut text = it.text.clone();
+    let mut text = markdown(&it.text);
     for (name, url) in &it.actions {
         text.push_str(&format!("\n[{name}]({url})"));
     }
@@ -26,10 +27,10 @@ pub fn bodies(target: &Target, it: &Content, now: Time) -> Vec<Value> {
             embed["description"] = json!(piece);
         }
         if at == 0 {
-            embed["title"] = json!(shown(&it.title, 256));
+            embed["title"] = json!(shown(&markdown(&it.title), 256));
             // Ten fields of 64 and 100 characters fit beside the description.
             let fields = it.fields.iter().take(10);
-            let field = |(name, value): &(String, String)| json!({ "name": shown(name, 64), "value": shown(value, 100) });
+            let field = |(name, value): &(String, String)| json!({ "name": shown(&markdown(name), 64), "value": shown(&markdown(value), 100) });
             embed["fields"] = fields.map(field).collect();
             if is_web(&it.url) {
                 embed["url"] = json!(it.url);
