@@ -54,8 +54,9 @@ class Dashboards(unittest.TestCase):
         cls.site = Site()
         cls.addClassCleanup(cls.site.stop)
         cls.room = Room(environment=SECRETS)
-        rule = f"  on_alert:\n  - matchers: ['alertname=\"Late\"']\n    capture: {{url: '{cls.site.url}/plain?alert', width: 200, height: 100}}\n"
-        config(cls.room, SETTINGS + rule + "alerts: {routing: {channel: none}}\n")
+        asked = f"{{url: '{cls.site.url}/plain?alert', width: 200, height: 100, alert: '{{{{id}}}}'}}"
+        rule = f"  - matchers: ['alertname=\"Late\"']\n    operation: capture_dashboard\n    input: {asked}\n"
+        config(cls.room, SETTINGS + "alerts:\n  routing: {channel: none}\n  evidence:\n" + rule)
         cls.room.__enter__()
         cls.addClassCleanup(cls.room.__exit__)
         cls.key = cls.room.key()
@@ -318,9 +319,12 @@ class Dashboards(unittest.TestCase):
         self.assertEqual(self.room.request("POST", "/webhooks/am", body, key=made["secret"])[0], 200)
         taken = lambda: [it for it in self.room.request("GET", "/captures?limit=200", key=self.key)[1]["items"] if it["alert"]]
         (capture,) = until(taken)
-        told = lambda: self.room.request("GET", f"/alerts/{capture['alert']}/explanation", key=self.key)[1]["history"]
-        lines = until(lambda: [line["words"] for line in told() if line["what"] == "captured"])
-        self.assertEqual(lines, [f"the picture is {capture['picture']}"])
+        told = lambda: self.room.request("GET", f"/alerts/{capture['alert']}/explanation", key=self.key)[1]["evidence"]
+        (found,) = until(lambda: [it for it in told() if it["state"] == "done"])
+        job = found["answer"]
+        if "job_id" in job:
+            job = until(lambda: self.room.request("GET", f"/jobs/{job['job_id']}", key=self.key)[1].get("result"))
+        self.assertEqual(job["picture"], capture["picture"])
         self.assertEqual(pixels(self.picture(capture))[2](190, 90), (0x30, 0x60, 0xC0))
 
     def test_a_room_without_work_has_no_browser(self):

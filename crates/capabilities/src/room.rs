@@ -591,7 +591,6 @@ impl Room {
         self.notifications.start();
         self.alerts.start();
         self.dashboards.start();
-        self.dashboards.take_for(&self.alerts);
         self.kept_secrets.start();
         self.planning.start(&self.lifecycle);
         self.identity.start_sinks(&self.egress);

@@ -12,7 +12,7 @@ const LARGEST_FILE: usize = 30_000;
 const MAY_USE: [(&str, &[&str]); 13] = [
     ("alerts", &["notifications"]),
     ("backup", &["logs"]),
-    ("dashboards", &["alerts"]),
+    ("dashboards", &[]),
     ("health", &[]),
     ("identity", &["notifications"]),
     ("jobs", &[]),

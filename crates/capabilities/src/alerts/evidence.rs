@@ -44,7 +44,8 @@ pub struct EvidenceRule {
     pub matchers: Vec<Matcher>,
     /// The operation, such as `capture_dashboard` or `explain_logs`.
     pub operation: String,
-    /// Its input. In texts, `{{labels.NAME}}` is the alert's label, and `{{starts_at}}` when it began.
+    /// Its input. In texts, `{{labels.NAME}}` is the alert's label, `{{id}}` its id, and `{{starts_at}}` when it
+    /// began.
     pub input: Value,
 }
 
@@ -209,6 +210,7 @@ fn filled_text(text: &str, alert: &AlertRow) -> String {
         let Some((name, after)) = after.split_once("}}") else { break };
         out.push_str(before);
         let value = match name.trim() {
+            "id" => alert.id.clone(),
             "starts_at" => shown(alert.starts_at),
             other => {
                 let label = other.strip_prefix("labels.").and_then(|label| alert.told.labels.get(label));

@@ -19,7 +19,7 @@ mod evidence;
 mod import;
 mod inbox;
 pub mod links;
-pub mod matchers;
+mod matchers;
 mod model;
 mod oncall;
 mod operations;

@@ -342,24 +342,6 @@ impl Alerts {
         })
     }
 
-    /// The labels of an alert of these teams; `None` when there is no such alert.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn labels(&self, teams: &[String], id: &str) -> Result<Option<BTreeMap<String, String>>> {
-        Ok(self.store.alert(teams, id).await?.map(|row| row.told.labels))
-    }
-
-    /// Adds a line to an alert's history: what another part of the house did for it.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn remark(&self, id: &str, what: &'static str, words: String) -> Result<()> {
-        let by = "opsroom".to_owned();
-        let entry = Entry { at: self.clock.now(), what, by, words, notification: None };
-        self.store.remark(id, entry).await
-    }
-
     /// Writes an alert that somebody changed, with the line of its history.
     async fn changed(&self, call: &Call, row: AlertRow, what: &'static str, words: String) -> Result<Alert> {
         let by = call.caller.subject.clone();

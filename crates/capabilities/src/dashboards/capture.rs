@@ -38,16 +38,11 @@ struct Drawn {
 }
 
 impl Dashboards {
-    /// Takes a picture and keeps it; `alert` is what it is taken for.
+    /// Takes a picture and keeps it.
     ///
     /// # Errors
     /// What was wrong with the input, the page or the browser.
-    pub(super) async fn capture(
-        &self,
-        call: &Call,
-        input: CaptureDashboard,
-        alert: Option<String>,
-    ) -> Result<CaptureRow> {
+    pub(super) async fn capture(&self, call: &Call, input: CaptureDashboard) -> Result<CaptureRow> {
         check(&input)?;
         let target = self.target(call, &input).await?;
         let work = async {
@@ -56,7 +51,7 @@ impl Dashboards {
             let late = || Error::busy("too many captures are wanted at once; ask again later");
             let _place = waited.map_err(|_| late())?.map_err(Error::internal)?;
             let drawn = self.draw(call, &input, &target).await?;
-            self.keep(call, &input, &target, drawn, alert).await
+            self.keep(call, &input, &target, drawn).await
         };
         tokio::select! {
             row = work => row,
@@ -209,7 +204,6 @@ impl Dashboards {
         input: &CaptureDashboard,
         target: &Target,
         drawn: Drawn,
-        alert: Option<String>,
     ) -> Result<CaptureRow> {
         let Drawn { taken, via, sandbox, refused } = drawn;
         if taken.bytes.len() as u64 > kept::LARGEST {
@@ -251,7 +245,7 @@ impl Dashboards {
                 dialogs: taken.dialogs,
                 downloads: taken.downloads,
                 change,
-                alert,
+                alert: input.alert.clone(),
             },
         };
         self.inner.files.write(kept::name(&row), taken.bytes).await?;

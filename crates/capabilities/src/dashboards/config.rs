@@ -6,8 +6,6 @@ use opsroom_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::on_alert::OnAlert;
-
 /// Whether the browser's own sandbox holds its pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -45,8 +43,6 @@ pub struct DashboardsConfig {
     pub keep_days: u32,
     /// How many MiB of captures are kept at most, from 1 to 1048576; the oldest go first.
     pub keep_mib: u64,
-    /// Which dashboards are captured when which alerts fire; the alert's history then says where the picture is.
-    pub on_alert: Vec<OnAlert>,
 }
 
 impl Default for DashboardsConfig {
@@ -62,7 +58,6 @@ impl Default for DashboardsConfig {
             traffic_mib: 256,
             keep_days: 30,
             keep_mib: 1024,
-            on_alert: Vec::new(),
         }
     }
 }
@@ -86,7 +81,6 @@ impl DashboardsConfig {
                 return Err(Error::invalid(text));
             }
         }
-        OnAlert::validate(&self.on_alert)?;
         if self.user.is_empty() || self.user.contains([':', '/', '\n']) {
             return Err(Error::invalid("dashboards.user: it is the name of a user, such as `nobody`"));
         }

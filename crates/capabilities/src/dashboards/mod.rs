@@ -20,7 +20,6 @@ mod config;
 mod grafana;
 mod kept;
 mod model;
-mod on_alert;
 mod operations;
 mod picture;
 mod proxy;
@@ -42,7 +41,6 @@ use opsroom_core::{Capability, Check, Clock, Component, Effect, Operation, Resul
 use tokio::sync::Semaphore;
 
 pub use config::{DashboardsConfig, Sandbox};
-pub use on_alert::OnAlert;
 pub use store::MIGRATIONS;
 
 use chromium::Chromium;

@@ -171,7 +171,7 @@ async fn what_cannot_be_captured_is_said_before_anything_is_started() {
         (json!({ "source": "pages", "full_page": true, "element": "h1" }), Kind::Invalid, "full_page"),
         (json!({ "url": "https://example.com" }), Kind::Unavailable, "dashboards.chromium"),
     ] {
-        let error = dashboards.capture(&call(), input(given.clone()), None).await.unwrap_err();
+        let error = dashboards.capture(&call(), input(given.clone())).await.unwrap_err();
         assert!(error.kind == kind && error.message.contains(word), "{given}: {error:?}");
     }
     assert_eq!(input(json!({})).via, Via::Auto);

@@ -210,13 +210,6 @@ impl Store {
         on.commit().await
     }
 
-    /// Adds a line to an alert's history; nothing else of it changes.
-    pub async fn remark(&self, alert: &str, entry: Entry) -> Result<()> {
-        let mut on = self.db.begin().await?;
-        write_history(&mut on, &[(alert.to_owned(), entry)]).await?;
-        on.commit().await
-    }
-
     /// An alert's history, oldest first.
     pub async fn history(&self, alert: &str, limit: u64) -> Result<Vec<PastEntry>> {
         let query = Query::select()
