@@ -42,7 +42,14 @@ pub async fn caller_at(
     };
     let identity = &server.room.identity;
     let caller = match endpoint {
-        Some(endpoint) => identity.authenticate_at(endpoint, token, face, address).await,
+        Some(endpoint) => {
+            let elsewhere = server.room.oidc.authenticate_at(endpoint, token, face, address.clone()).await;
+            match elsewhere {
+                Ok(None) => identity.authenticate_at(endpoint, token, face, address).await,
+                Ok(Some(caller)) => Ok(caller),
+                Err(error) => Err(error),
+            }
+        }
         None => identity.authenticate(token, face, address).await,
     };
     let caller = caller.inspect_err(|_| {

@@ -147,7 +147,15 @@ fn of_resource(server: &Server, headers: &HeaderMap, path: &str) -> Response {
     // The guard has held the header against our own names.
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let oauth = &server.room.oauth;
-    answered(oauth.resource_metadata(oauth.origin(host), path))
+    let metadata = oauth.resource_metadata(oauth.origin(host), path).map(|mut metadata| {
+        if let (Some(issuer), Some(servers)) =
+            (server.room.oidc.access_issuer(), metadata["authorization_servers"].as_array_mut())
+        {
+            servers.push(issuer.into());
+        }
+        metadata
+    });
+    answered(metadata)
 }
 
 fn answered(result: Result<Value>) -> Response {

@@ -84,6 +84,50 @@ pub fn check(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<Str
     subject.map(str::to_owned).ok_or(Fault::Wrong("it names no subject of 1 to 255 bytes"))
 }
 
+/// What an access token was found to say.
+pub struct Access {
+    /// Whose it is.
+    pub subject: String,
+    /// What it is for.
+    pub audiences: Vec<String>,
+    /// When it ends.
+    pub ends: Time,
+}
+
+/// Holds the claims of an access token against what is expected (RFC 9068, 4), but for the audience.
+///
+/// # Errors
+/// Which of them is wrong, in words that hold nothing of the token.
+pub fn check_access(claims: &Map<String, Value>, issuer: &str, now: Time) -> Result<Access, Fault> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    if text("iss") != Some(issuer) {
+        return Err(Fault::Wrong("another issuer made it"));
+    }
+    // Only identity tokens have these: one of those is no key to anything.
+    if claims.contains_key("nonce") || claims.contains_key("at_hash") {
+        return Err(Fault::Wrong("it is an identity token"));
+    }
+    let seconds = |name: &str| claims.get(name).and_then(Value::as_f64).filter(|at| at.abs() < 1e11);
+    let at = |seconds: f64| Time(0).plus_seconds(seconds as i64);
+    let ends = at(seconds("exp").ok_or(Fault::Wrong("it does not say when it ends"))?);
+    if now >= ends.plus_seconds(SKEW) {
+        return Err(Fault::Wrong("it has ended"));
+    }
+    if ["nbf", "iat"].into_iter().filter_map(seconds).any(|from| at(from) > now.plus_seconds(SKEW)) {
+        return Err(Fault::Wrong("it is not good yet"));
+    }
+    let audiences = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) => {
+            several.iter().filter_map(Value::as_str).take(32).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    };
+    let plain = |subject: &&str| (1..=255).contains(&subject.len()) && !subject.chars().any(char::is_control);
+    let subject = text("sub").filter(plain).ok_or(Fault::Wrong("it names no subject of 1 to 255 bytes"))?;
+    Ok(Access { subject: subject.to_owned(), audiences, ends: ends.plus_seconds(SKEW) })
+}
+
 /// The person of these claims; `more` is what the provider tells besides, which never overrules them.
 pub fn person(
     subject: String,

@@ -38,6 +38,10 @@ pub struct OidcConfig {
     pub sign_up: bool,
     /// Whether the issuer's host may be at a private address. No other host is opened by this.
     pub private_address: bool,
+    /// Whether MCP clients may show access tokens that the provider made for an MCP endpoint of ours, such as
+    /// `PUBLIC_URL/mcp` as its audience (RFC 9068), on behalf of people whose login is linked here. Needs
+    /// `oauth.enabled`, which tells clients where to get one.
+    pub access_tokens: bool,
     /// By which algorithms the provider may sign: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
     pub algorithms: Vec<Algorithm>,
 }
@@ -68,6 +72,7 @@ impl Default for OidcConfig {
             default_role: None,
             sign_up: false,
             private_address: false,
+            access_tokens: false,
             algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
         }
     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::claims::{self, Expected, Person};
-use super::provider::{error_code, refused};
+use super::provider::{Of, error_code, refused};
 use super::{LINK_PREFIX, Oidc};
 use crate::identity::accounts::LoggedIn;
 use crate::identity::accounts::login::caller_of_user_id;
@@ -163,7 +163,7 @@ impl Oidc {
             given.get("code").ok_or_else(|| Error::invalid("what came back has no code; log in again"))?;
         let tokens =
             self.provider.redeem(&metadata, code, &made(pending.whole, "verifier"), &self.back()).await?;
-        let claims = self.provider.open(&metadata, tokens.id_token.expose()).await?;
+        let claims = self.provider.open(&metadata, tokens.id_token.expose(), Of::Identity).await?;
         let expected = Expected {
             issuer: &self.config.issuer,
             client_id: &self.config.client_id,

@@ -93,7 +93,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`Fault`], which holds nothing of the token.
-    pub fn open(&self, token: &str, algorithms: &[Algorithm]) -> Result<Map<String, Value>, Fault> {
+    pub fn open(
+        &self,
+        token: &str,
+        algorithms: &[Algorithm],
+        kinds: &[&str],
+    ) -> Result<Map<String, Value>, Fault> {
         if token.len() > LARGEST {
             return Err(Fault::Wrong("it is too large"));
         }
@@ -107,7 +112,8 @@ impl Keys {
         // A token of another kind is not taken for this one (RFC 8725, 3.11), and what it calls critical is not
         // passed over (RFC 7515, 4.1.11).
         let kind = header.get("typ").map(|kind| kind.as_str().unwrap_or_default());
-        if kind.is_some_and(|kind| !kind.eq_ignore_ascii_case("JWT")) || header.contains_key("crit") {
+        let is_one = |kind: &str| kinds.iter().any(|known| kind.eq_ignore_ascii_case(known));
+        if kind.is_some_and(|kind| !is_one(kind)) || header.contains_key("crit") {
             return Err(Fault::Wrong("its header says that it is something else"));
         }
         let bytes = BASE64URL_NOPAD.decode(signature.as_bytes());

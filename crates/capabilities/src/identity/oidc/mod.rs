@@ -14,6 +14,7 @@
 //! - What groups give is given anew at each login; who lost them loses the open sessions too.
 //! - An account without a password gets none by mail.
 
+mod access;
 mod claims;
 pub mod config;
 mod flow;
@@ -53,6 +54,7 @@ pub struct Oidc {
     config: Arc<OidcConfig>,
     public_url: Arc<str>,
     turns: Arc<Semaphore>,
+    seen: Arc<access::Seen>,
 }
 
 impl Oidc {
@@ -78,6 +80,7 @@ impl Oidc {
             config: Arc::new(config),
             public_url: public_url.trim_end_matches('/').into(),
             turns: Arc::new(Semaphore::new(TURNS)),
+            seen: Arc::default(),
         })
     }
 

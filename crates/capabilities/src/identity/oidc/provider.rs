@@ -126,23 +126,27 @@ impl Provider {
         Ok(metadata)
     }
 
-    /// What an identity token says, when the provider signed it. A key that is not known is asked for once.
+    /// What a token says, when the provider signed it. A key that is not known is asked for once.
     ///
     /// # Errors
     /// `Unauthenticated` for a token that is not the provider's.
-    pub async fn open(&self, metadata: &Metadata, token: &str) -> Result<Map<String, Value>> {
+    pub async fn open(&self, metadata: &Metadata, token: &str, of: Of) -> Result<Map<String, Value>> {
+        let refused = |fault| match of {
+            Of::Identity => refused(fault),
+            Of::Access => refused_access(fault),
+        };
         let now = self.clock.now();
         let known = self.known.lock().await.keys.clone();
         if let Some((read, keys)) = known
             && now < read.plus_seconds(KEEP)
         {
-            match keys.open(token, &self.config.algorithms) {
+            match keys.open(token, &self.config.algorithms, of.kinds()) {
                 Err(Fault::UnknownKey) => {}
                 result => return result.map_err(refused),
             }
         }
         let keys = self.fetch_keys(metadata, now).await?;
-        keys.open(token, &self.config.algorithms).map_err(refused)
+        keys.open(token, &self.config.algorithms, of.kinds()).map_err(refused)
     }
 
     async fn fetch_keys(&self, metadata: &Metadata, now: Time) -> Result<Arc<Keys>> {
@@ -235,6 +239,25 @@ impl Provider {
     }
 }
 
+/// What kind of token is expected: one is never taken for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Who logged in (OpenID Connect Core 1.0, 2).
+    Identity,
+    /// What a program may do (RFC 9068).
+    Access,
+}
+
+impl Of {
+    /// What its header may call it; many providers call access tokens no more than `JWT`.
+    fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Identity => &["JWT"],
+            Self::Access => &["at+jwt", "application/at+jwt", "JWT"],
+        }
+    }
+}
+
 /// The request for tokens, with the client shown in the way that the provider takes (RFC 6749, 2.3.1).
 fn redemption(
     metadata: &Metadata,
@@ -296,6 +319,15 @@ pub fn refused(fault: Fault) -> Error {
         Fault::Wrong(what) => what,
     };
     Error::unauthenticated(format!("the identity token that came back is refused: {what}"))
+}
+
+/// The same of an access token.
+pub fn refused_access(fault: Fault) -> Error {
+    let what = match fault {
+        Fault::UnknownKey => "its issuer has no such key",
+        Fault::Wrong(what) => what,
+    };
+    Error::unauthenticated(format!("the access token is refused: {what}"))
 }
 
 fn unreachable(error: Error) -> Error {

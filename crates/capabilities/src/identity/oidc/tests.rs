@@ -20,6 +20,7 @@ use super::*;
 use crate::identity::oauth::Parameters;
 use crate::room::{Answer, Room, RoomConfig};
 
+mod access;
 mod accounts;
 mod attacks;
 
