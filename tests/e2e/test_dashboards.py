@@ -21,7 +21,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 
 from pages import COLOURS, MIDDLES, PASSWORD, TOKEN, Canary, Site, pixels
-from room import Room
+from room import WORK, Room
 from test_planning import config, prometheus
 
 SECRETS = {"OPSROOM_SECRET_GRAFANA": TOKEN, "OPSROOM_SECRET_ADA": PASSWORD}
@@ -245,7 +245,7 @@ class Dashboards(unittest.TestCase):
     @staticmethod
     def keep(name, png):
         """For whoever wants to look at it."""
-        folder = pathlib.Path(tempfile.gettempdir()) / "opsroom-captures"
+        folder = pathlib.Path(WORK) / "captures"
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(png)
 
