@@ -181,3 +181,18 @@ class Cos:
                 del self.objects[key]
             else:
                 self.objects[key] = body
+
+
+def aws():
+    """moto, which plays AWS, on a free port and with nothing in it: it has one memory for a whole process."""
+    import logging
+    import urllib.request
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    server.url = "http://{}:{}".format(*server.get_host_and_port())
+    urllib.request.urlopen(urllib.request.Request(server.url + "/moto-api/reset", method="POST"), timeout=20).close()
+    return server

@@ -1,13 +1,12 @@
 """What is kept in and for clouds, against moto, which plays AWS: the master key in KMS, cloud accounts asked for by a
 signed call and used by a log source."""
 
-import logging
 import time
 import unittest
 
 import boto3
-from moto.server import ThreadedMotoServer
 from room import Room
+from stores import aws
 
 KEY = "a-secret-access-key-of-a-cloud-0123456789"
 VALUE = "a-value-that-is-kept-sealed-0123456789"
@@ -18,10 +17,8 @@ class Aws:
     """AWS on a free port, until it goes away."""
 
     def __init__(self):
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self.server.start()
-        self.url = "http://{}:{}".format(*self.server.get_host_and_port())
+        self.server = aws()
+        self.url = self.server.url
 
     def client(self, service):
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="AKIDTEST", aws_secret_access_key=KEY)

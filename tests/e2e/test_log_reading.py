@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import logging
 import os
 import pathlib
 import re
 import unittest
 
 from senders import Azurite, Ssh
-from stores import Cos
+from stores import Cos, aws
 from test_log_sources import AtSources, cos_place, hour
 
 
@@ -63,16 +62,13 @@ class Reading(AtSources):
 
     def test_an_export_goes_to_s3_azure_and_ssh(self):
         import boto3
-        from moto.server import ThreadedMotoServer
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
         room, call = self.room, self.call
         (room.data / "files/web.log").write_bytes(hour(10))
-        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        moto.start()
+        moto = aws()
         with Azurite() as azurite, Ssh() as ssh:
             try:
-                url = "http://{}:{}".format(*moto.get_host_and_port())
+                url = moto.url
                 s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
                 s3.create_bucket(Bucket="logs")
                 azurite.put("logs", query="restype=container", blob=False)

@@ -10,7 +10,7 @@ import unittest
 
 from room import Room
 from senders import Azurite, Ssh, Wire
-from stores import ID, KEY, Cos
+from stores import ID, KEY, Cos, aws
 
 ALLOW = {"OPSROOM__EGRESS__ALLOW_ADDRESSES": "127.0.0.1", "OPSROOM_SECRET_COS_KEY": KEY}
 
@@ -88,17 +88,11 @@ class Sources(AtSources):
             self.assertFalse((room.data / "files/again" / odd).exists())
 
     def test_s3_lists_and_downloads_and_an_object_that_changes_is_not_mixed(self):
-        import logging
-
         import boto3
-        from moto.server import ThreadedMotoServer
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        moto.start()
+        moto = aws()
         try:
-            host, port = moto.get_host_and_port()
-            url = f"http://{host}:{port}"
+            url = moto.url
             s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
             s3.create_bucket(Bucket="logs")
             for n in range(25):
